@@ -1,0 +1,40 @@
+# `make` lists the commands. Everything runs in .venv, which is made on first use.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test jupyter badges clean
+PYTHON ?= python3
+PY := .venv/bin/python
+export PYTHONDONTWRITEBYTECODE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help:
+	@echo "make run                       run notebooks 01 to 05 on the X-rays in chest_xray/ or CHEST_XRAY_DIR;"
+	@echo "                               without any, on a drawn practice set (about 4 minutes)"
+	@echo "make run DOWNLOAD=1            fetch the X-rays from Kaggle first (1.2 GB, no account needed)"
+	@echo "make run NOTEBOOKS=\"04 05\"     only these: train and evaluate"
+	@echo "make test                      unit tests, and the five notebooks on tiny data"
+	@echo "make jupyter                   open the notebooks in JupyterLab"
+	@echo "make badges REPO=owner/name    point the Colab links at your copy on GitHub"
+	@echo "make clean                     delete .venv and .cache; X-rays and results stay"
+
+setup: .venv/installed
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python {sys.version.split()[0]} is too old: install Python 3.11 or newer, or name one: make run PYTHON=python3.12")'
+	@echo "Installing into .venv (about 2 GB; a minute or more, once) ..."
+	@$(PYTHON) -m venv .venv || { echo "Python could not make .venv: install its venv module (Debian, Ubuntu: apt install python3-venv)."; exit 1; }
+	@$(PY) -m pip install -q --no-compile -r requirements.txt
+	@touch $@
+
+run: setup
+	@cd notebooks && exec ../$(PY) -m cxr.headless --notebooks "$(NOTEBOOKS)" $(if $(DOWNLOAD),--download)
+
+test: setup
+	@exec $(PY) -m pytest $(ARGS)
+
+jupyter: setup
+	@cd notebooks && exec ../$(PY) -m jupyter lab 01_download.ipynb
+
+badges: setup
+	@cd notebooks && exec ../$(PY) -m cxr.badges "$(REPO)"
+
+clean:
+	rm -rf .venv .cache

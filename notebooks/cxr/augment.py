@@ -1,0 +1,151 @@
+"""Augmentation from a recipe, and the two changes that Keras has no layer for.
+
+Pure Keras 3 (``keras.ops``), so it runs on any backend. The layers take and return batches of shape
+``(images, height, width, 1)`` with values from 0 to 255, and do nothing outside training.
+"""
+
+from .backend import keras
+from .project import Problem
+
+ops = keras.ops
+
+
+class RandomChange(keras.layers.Layer):
+    """A change drawn anew for every image of a batch, in training only.
+
+    Its random state is a Keras variable, so it can be saved with a checkpoint and goes on from there.
+    """
+
+    def __init__(self, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def uniform(self, images, low, high):
+        """One number for each image, shape (images, 1, 1, 1)."""
+        return keras.random.uniform((ops.shape(images)[0], 1, 1, 1), low, high, images.dtype, seed=self.generator)
+
+    def call(self, images, training=False):
+        images = ops.cast(images, self.compute_dtype)
+        return self.change(images) if training else images
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("cxr")
+class RandomCornerSwap(RandomChange):
+    """Take the corners, or a frame along the edge, from another X-ray of the batch, whatever its class.
+
+    Markers, print, collimator edges and wires then say nothing about the label.
+
+    Parameters
+    ----------
+    size : float
+        Largest side of a corner, as a share of the picture; the smallest is a third of it.
+    frame : float
+        Largest width of the frame, as a share of the picture; half of the images get none.
+    rate : float
+        Share of images that are changed.
+    seed : int, optional
+    """
+
+    def __init__(self, size=0.35, frame=0.1, rate=0.9, seed=None, **kwargs):
+        super().__init__(seed, **kwargs)
+        self.size, self.frame, self.rate = size, frame, rate
+
+    def change(self, images):
+        def to_edge(length):  # of each pixel, 0 at the edge to 0.5 in the middle
+            return 0.5 - ops.abs((ops.arange(length, dtype=images.dtype) + 0.5) / length - 0.5)
+
+        y = ops.reshape(to_edge(images.shape[1]), (1, -1, 1, 1))
+        x = ops.reshape(to_edge(images.shape[2]), (1, 1, -1, 1))
+        high, wide = (self.uniform(images, self.size / 3, self.size) for _ in range(2))
+        corner = ops.logical_and(y < high, x < wide)
+        frame = ops.minimum(y, x) < self.uniform(images, -self.frame, self.frame)
+        chosen = self.uniform(images, 0.0, 1.0) < self.rate
+        other = ops.roll(images, 1, axis=0)  # batches are shuffled, so the neighbour is any image
+        return ops.where(ops.logical_and(ops.logical_or(corner, frame), chosen), other, images)
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size, "frame": self.frame, "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("cxr")
+class RandomSharpness(RandomChange):
+    """Blur or sharpen by a random amount and add grain, as another scanner or another JPEG quality would.
+
+    (``keras.layers.RandomSharpness`` sharpens only, and has no grain.)
+
+    Parameters
+    ----------
+    blur : float
+        Largest share of a 5x5 binomial low-pass (about 1 pixel) in the mixture. Down to -0.3 times this, the
+        low-pass is taken away instead, which sharpens.
+    noise : float
+        Largest standard deviation of the Gaussian grain, gray levels out of 255.
+    seed : int, optional
+    """
+
+    def __init__(self, blur=1.0, noise=10.0, seed=None, **kwargs):
+        super().__init__(seed, **kwargs)
+        self.blur, self.noise = blur, noise
+
+    def change(self, images):
+        row = ops.convert_to_tensor([1.0, 4.0, 6.0, 4.0, 1.0], images.dtype) / 16
+        low = ops.conv(images, ops.reshape(row, (5, 1, 1, 1)), padding="same")
+        low = ops.conv(low, ops.reshape(row, (1, 5, 1, 1)), padding="same")
+        images = images + self.uniform(images, -0.3 * self.blur, self.blur) * (low - images)
+        grain = keras.random.normal(ops.shape(images), dtype=images.dtype, seed=self.generator)
+        return ops.clip(images + grain * self.uniform(images, 0.0, self.noise), 0, 255)
+
+    def get_config(self):
+        return {**super().get_config(), "blur": self.blur, "noise": self.noise}
+
+
+def layer(name: str, settings: dict, seed: int | None = None) -> keras.layers.Layer:
+    """One augmentation layer by name: one of this module, else one of ``keras.layers``.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"RandomCornerSwap"`` or ``"RandomFlip"``.
+    settings : dict
+        The layer's arguments.
+    seed : int, optional
+
+    Raises
+    ------
+    Problem
+        There is no such layer, or it does not take these settings.
+    """
+    kind = {"RandomCornerSwap": RandomCornerSwap, "RandomSharpness": RandomSharpness}.get(name)
+    kind = kind or getattr(keras.layers, name, None)
+    try:
+        return kind(**settings, seed=seed, dtype="float32")  # gray levels up to 255 are too coarse in float16
+    except (TypeError, ValueError) as error:
+        raise Problem(f"{name} with {settings} is no augmentation layer ({error}): correct it in the candidates of "
+                      "03_augment.ipynb and run that again.") from None
+
+
+def build(recipe: list[dict], seed: int = 0) -> keras.Sequential:
+    """The kept layers of a recipe, in order, as one model.
+
+    Parameters
+    ----------
+    recipe : list of dict with ``layer``, ``settings`` and ``kept``
+        The ``layers`` of ``03_augmentation.json``.
+    seed : int
+        Layer number i draws from the seed 1000 * `seed` + i.
+
+    Raises
+    ------
+    Problem
+        A layer of the recipe does not exist, or does not take its settings.
+    """
+    kept = [row for row in recipe if row["kept"]]
+    return keras.Sequential([layer(row["layer"], row["settings"], 1000 * seed + i) for i, row in enumerate(kept)],
+                            name="augmentation")

@@ -1,0 +1,155 @@
+"""The chain: each notebook is a step that reads the artifacts of the steps before it and writes its own.
+
+An artifact carries the number of the notebook that makes it (``02_split.csv`` comes from ``02_explore.ipynb``).
+Beside its artifacts a step leaves ``NN_lineage.json``: the sha256 of every file it read and wrote. A later step
+follows these back to the start before it reads anything, so it never runs on a half-finished or older chain.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from .project import ROOT, Problem, results_dir, shown
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _notebook(number: str) -> str:
+    """File name of the notebook with this number: "02" -> "02_explore.ipynb"."""
+    found = sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))
+    return found[0].name if found else f"notebook {number}"
+
+
+def _load_json(path: Path, maker: str) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Problem(f"{shown(path)} is missing: run {maker} to its end, it writes it.") from None
+    except ValueError:
+        raise Problem(f"{shown(path)} is not readable JSON: run {maker} again, it writes it anew.") from None
+
+
+def check(name: str) -> dict:
+    """Follow an artifact back to the start of the chain.
+
+    Parameters
+    ----------
+    name : str
+        File name in the results folder, such as ``"02_split.csv"``.
+
+    Returns
+    -------
+    dict
+        The lineage record of the step that wrote `name`.
+
+    Raises
+    ------
+    Problem
+        `name` is missing, was changed after it was written, or was made from an input that has changed since.
+    """
+    path, maker = results_dir() / name, _notebook(name[:2])
+    if not path.exists():
+        raise Problem(f"{shown(path)} is missing: run {maker} first, it makes it.")
+    lineage = _load_json(results_dir() / f"{name[:2]}_lineage.json", maker)
+    if lineage["writes"].get(name) != _sha256(path):
+        raise Problem(f"{shown(path)} is not what {maker} last finished writing (it was edited, or the run was "
+                      f"cut short): run {maker} again.")
+    for source, sha256 in lineage["reads"].items():
+        check(source)
+        if _sha256(results_dir() / source) != sha256:
+            raise Problem(f"{shown(path)} was made from an older {source}: run {maker} again.")
+    return lineage
+
+
+class Step:
+    """One notebook's reading and writing in the results folder.
+
+    Parameters
+    ----------
+    name : str
+        The notebook's file name without ending, such as ``"02_explore"``.
+
+    Attributes
+    ----------
+    dataset : dict
+        What the images are: ``name``, ``synthetic``, ``images``. Step 01 sets it, later steps read it.
+    """
+
+    def __init__(self, name: str):
+        self.name, self.number = name, name[:2]
+        self.reads: dict[str, str] = {}
+        self.writes: dict[str, str] = {}
+        self.dataset: dict = {}
+
+    def path(self, name: str) -> Path:
+        """The checked path of an earlier step's artifact; it is noted as one that this step read."""
+        self.dataset = check(name)["dataset"]
+        path = results_dir() / name
+        self.reads[name] = _sha256(path)
+        return path
+
+    def read(self, name: str) -> pd.DataFrame | dict:
+        """Read an earlier step's ``.csv`` as a DataFrame (empty text stays empty text) or ``.json`` as a dict."""
+        path = self.path(name)
+        if path.suffix == ".csv":
+            return pd.read_csv(path, keep_default_na=False)
+        return _load_json(path, _notebook(name[:2]))
+
+    def write(self, name: str, content: pd.DataFrame | dict | str | Callable[[Path], object]) -> None:
+        """Write an artifact whole or not at all: under a temporary name first, then renamed.
+
+        Parameters
+        ----------
+        name : str
+            File name; it starts with this step's number.
+        content : DataFrame, dict, str, Figure, or a function that writes to the path it is given
+            A figure of synthetic images is marked as such before it is saved.
+
+        Raises
+        ------
+        Problem
+            The results folder can't be written.
+        """
+        assert name.startswith(self.number + "_"), f"{name} does not carry the number of {self.name}"
+        folder = results_dir()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=folder) as scratch:
+                unfinished = Path(scratch) / name
+                self._save(unfinished, content)
+                self.writes[name] = _sha256(unfinished)
+                os.replace(unfinished, folder / name)
+        except OSError as error:
+            raise Problem(f"{shown(folder / name)} can't be written ({error.strerror}): free the disk or make the "
+                          "folder writable, or set CXR_RESULTS_DIR to another folder.") from error
+
+    def _save(self, path: Path, content) -> None:
+        if isinstance(content, pd.DataFrame):
+            content.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+        elif isinstance(content, dict):
+            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        elif isinstance(content, str):
+            path.write_text(content, encoding="utf-8")
+        elif hasattr(content, "savefig"):
+            if self.dataset.get("synthetic"):
+                content.text(0.5, 0.5, "SYNTHETIC", fontsize=40, color="crimson", alpha=0.25, rotation=20,
+                             ha="center", va="center", weight="bold")
+            content.savefig(path, dpi=150, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+        else:
+            content(path)
+
+    def done(self) -> None:
+        """Close the step: write its lineage, and list what it wrote."""
+        record = {"notebook": self.name, "dataset": self.dataset, "reads": self.reads, "writes": dict(self.writes)}
+        self.write(f"{self.number}_lineage.json", record)
+        for name in record["writes"]:
+            size = (results_dir() / name).stat().st_size
+            print(f"{shown(results_dir())}/{name:<36} {max(size // 1024, 1):>6,} kB")

@@ -1,0 +1,248 @@
+"""The data set as tables: survey the folder, name what is broken, and split by patient.
+
+A data folder holds ``train/`` and ``test/`` (and perhaps ``val/``), each with one folder for normal X-rays and one
+for the other class, under any name and in any letter case.
+"""
+
+import hashlib
+import io
+import os
+import re
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+from sklearn.model_selection import StratifiedGroupKFold
+
+from .practice import COMMENT
+from .project import Problem, shown
+
+KAGGLE = "paultimothymooney/chest-xray-pneumonia"
+FORMATS = {".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG"}
+SMALLEST = 32  # pixels; below this no rib can be seen
+COLUMNS = ["path", "folder", "class_name", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256"]
+
+
+def subtype_of(stem: str, label: int) -> str:
+    """``normal``, ``bacteria`` or ``virus`` from a file's name; empty where the name does not say."""
+    if label == 0:
+        return "normal"
+    found = re.search(r"bacteria|virus", stem.lower())
+    return found[0] if found else ""
+
+
+def patient_of(stem: str) -> str:
+    """The patient from a file's name.
+
+    ``person12_virus_3`` is patient ``person12_virus``: the two subtypes are numbered apart. ``IM-0115-0001`` is
+    ``IM-0115`` and ``NORMAL2-IM-0115-0001`` is ``NORMAL2-IM-0115``. Any other name is a patient of its own.
+    """
+    found = re.match(r"person\d+_(bacteria|virus)|(NORMAL2-)?IM-\d+", stem)
+    return found[0] if found else stem
+
+
+def _subfolders(folder: Path) -> dict[str, Path]:
+    """Sub-folders by lower-case name; hidden ones and ``__MACOSX`` left out."""
+    return {path.name.lower(): path for path in sorted(folder.iterdir())
+            if path.is_dir() and not path.name.startswith((".", "__"))}
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*"))
+            if path.suffix.lower() in FORMATS and not path.name.startswith(".")]
+
+
+def _classes(folder: Path) -> dict[str, int]:
+    """Class folders by lower-case name with their labels: normal is 0, the other one 1."""
+    if not folder.is_dir():
+        raise Problem(f"The data folder {shown(folder)} does not exist: set CHEST_XRAY_DIR to the folder that holds "
+                      "train/ and test/, or run 01_download.ipynb.")
+    parts = _subfolders(folder)
+    for part in ("train", "test"):
+        if part not in parts:
+            raise Problem(f"{shown(folder)} has no {part}/ folder: set CHEST_XRAY_DIR to the folder that holds train/ "
+                          "and test/, or empty it and run 01_download.ipynb to fetch the data set.")
+    names = sorted({name for part in ("train", "val", "test") if part in parts for name in _subfolders(parts[part])})
+    if len(names) != 2 or "normal" not in names:
+        raise Problem(f"{shown(folder)} has the class folders {', '.join(names) or '(none)'}: keep exactly two, one "
+                      "of them called normal.")
+    return {name: int(name != "normal") for name in names}
+
+
+def _examine(path: Path, name: str) -> dict | str:
+    """What one file is, or in one clause what is wrong with it."""
+    try:
+        content = path.read_bytes()
+        if not content:
+            return f"{name} is empty (0 bytes)"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as picture:
+                kind, frames, mode, (width, height) = (picture.format, getattr(picture, "n_frames", 1), picture.mode,
+                                                       picture.size)
+                if kind != FORMATS[path.suffix.lower()]:
+                    return f"{name} is a {kind} picture under the name of a {FORMATS[path.suffix.lower()]}"
+                if frames > 1:
+                    return f"{name} holds {frames} pictures"
+                if min(width, height) < SMALLEST:
+                    return f"{name} is only {width}x{height} pixels"
+                picture.draft("L", (SMALLEST, SMALLEST))  # reads every byte, but computes few pixels
+                picture.load()
+    except UnidentifiedImageError:
+        return f"{name} is not a picture"
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return f"{name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"{name} is damaged ({error})"
+    return {"width": width, "height": height, "mode": mode, "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def survey(folder: Path) -> pd.DataFrame:
+    """Read every image of the data set once, and describe it in a table.
+
+    Parameters
+    ----------
+    folder : Path
+        Data folder, with ``train/`` and ``test/`` in it.
+
+    Returns
+    -------
+    DataFrame
+        One row an image, sorted by path; columns ``path`` (posix, below `folder`), ``folder``, ``class_name``,
+        ``label`` (0 normal, 1 the other class), ``subtype``, ``patient``, ``width``, ``height`` (pixels), ``mode``
+        (Pillow's), ``bytes``, ``sha256``.
+
+    Raises
+    ------
+    Problem
+        A folder is missing or empty, there are not two classes, or a file is not a whole picture of the kind its
+        name says.
+    """
+    labels, rows = _classes(folder), []
+    parts = {name: path for name, path in _subfolders(folder).items() if name in ("train", "val", "test")}
+    for part, part_folder in parts.items():
+        inside = _subfolders(part_folder)
+        for class_name, label in labels.items():
+            files = _images(inside[class_name]) if class_name in inside else []
+            if not files and part != "val":
+                raise Problem(f"{shown(part_folder)}/{inside.get(class_name, Path(class_name)).name} has no .jpeg, "
+                              ".jpg or .png image: put the images of this class there, or run 01_download.ipynb anew.")
+            rows += [(path, {"path": path.relative_to(folder).as_posix(), "folder": part,
+                             "class_name": inside[class_name].name, "label": label,
+                             "subtype": subtype_of(path.stem, label), "patient": patient_of(path.stem)})
+                     for path in files]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(lambda row: _examine(row[0], row[1]["path"]), rows))
+    broken = [what for what in found if isinstance(what, str)]
+    if broken:
+        more = f", and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise Problem(f"{'; '.join(broken[:3])}{more}, in {shown(folder)}: replace or delete "
+                      f"{'it' if len(broken) == 1 else 'them'}, and run 01_download.ipynb again.")
+    table = pd.DataFrame([{**row, **what} for (_, row), what in zip(rows, found)])
+    return table[COLUMNS].sort_values("path", ignore_index=True)
+
+
+def describe(manifest: pd.DataFrame, folder: Path) -> dict:
+    """Name the data set: ``{"name": ..., "synthetic": ..., "images": ...}``.
+
+    One drawn picture (they carry a comment that says so) makes the whole set synthetic.
+    """
+    def drawn(path: str) -> bool:
+        with Image.open(folder / path) as picture:
+            return COMMENT.encode() in picture.info.get("comment", b"")
+
+    synthetic = any(map(drawn, manifest.path))
+    fitting = manifest.path.str.contains(r"/(?:person\d+_(?:bacteria|virus)_|(?:NORMAL2-)?IM-\d)").mean()
+    if synthetic:
+        name = COMMENT
+    elif fitting > 0.9:
+        sizes = manifest[["width", "height"]].drop_duplicates()
+        name = KAGGLE + (f", copy resized to {sizes.width.iloc[0]}x{sizes.height.iloc[0]} pixels"
+                         if len(sizes) == 1 else "")
+    else:
+        name = f"folder {folder.name}"
+    return {"name": name, "synthetic": synthetic, "images": len(manifest)}
+
+
+def check(manifest: pd.DataFrame, folder: Path) -> None:
+    """Hold the data folder against the manifest, by name and size of each file.
+
+    Raises
+    ------
+    Problem
+        A file of the manifest is gone, or has another size.
+    """
+    for path, size in zip(manifest.path, manifest.bytes):
+        try:
+            actual = (folder / path).stat().st_size
+        except OSError:
+            actual = None
+        if actual != size:
+            state = "is not in" if actual is None else f"has another size ({actual:,} bytes, not {size:,}) in"
+            raise Problem(f"{path} {state} {shown(folder)}, against 01_manifest.csv: set CHEST_XRAY_DIR to the folder "
+                          "that 01 used, or run 01_download.ipynb and all after it again.")
+
+
+def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cut validation from the train folder by patient; test is the official test folder, whole.
+
+    Left out are the images of the official ``val/`` (16 of them can't steer a training), second copies of one image
+    in train, and train images that a test patient or a byte-identical test image would give away.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        As `survey` returns it.
+    seed : int
+        The same seed gives the same split.
+    folds : int
+        Validation is one fold of this many: 7 makes it about 14% of the train folder.
+
+    Returns
+    -------
+    table : DataFrame
+        ``path``, ``label``, ``subtype``, ``patient``, ``split`` (train, val, test), sorted by path.
+    left_out : DataFrame
+        ``path`` and ``reason`` of every image of the manifest that is in no split.
+
+    Raises
+    ------
+    Problem
+        The same picture stands under both classes, or there are too few patients to cut a validation split from.
+    """
+    manifest = manifest.sort_values("path", ignore_index=True)
+    for sha256, group in manifest.groupby("sha256"):
+        if group.label.nunique() > 1:
+            raise Problem(f"{group.path.iloc[0]} and {group.path.iloc[-1]} are the same picture under two classes: "
+                          "delete the wrong one and run 01_download.ipynb again.")
+    test, pool = manifest[manifest.folder == "test"], manifest[manifest.folder == "train"]
+    reasons = pd.Series("", index=manifest.index)
+    reasons[manifest.folder == "val"] = "official val folder, too small to use"
+    reasons[pool.index[pool.duplicated("sha256")]] = "second copy of an image in train"
+    reasons[pool.index[pool.sha256.isin(test.sha256)]] = "same picture as one in test"
+    reasons[pool.index[pool.patient.isin(test.patient)]] = "patient is in test"
+    pool = pool[reasons[pool.index] == ""]
+
+    strata = pool.label.astype(str) + pool.subtype
+    fewest = pool.groupby("label").patient.nunique().reindex([0, 1], fill_value=0).min()
+    if fewest < 2:
+        raise Problem("The train folder has fewer than 2 patients of a class (01_manifest.csv): add images of more "
+                      "patients, or name the files so that each patient's number is in them, and run 01 again.")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        cut = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed)
+        train, val = next(cut.split(pool, strata, pool.patient))
+    table = manifest.assign(split="")
+    table.loc[pool.index[train], "split"] = "train"
+    table.loc[pool.index[val], "split"] = "val"
+    table.loc[test.index, "split"] = "test"
+    for part, rows in table[table.split != ""].groupby("split"):
+        if rows.label.nunique() < 2:
+            raise Problem(f"The {part} split has one class only: add patients of the other class to the "
+                          f"{'test' if part == 'test' else 'train'} folder, or choose another SPLIT_SEED in "
+                          "02_explore.ipynb.")
+    left_out = manifest.assign(reason=reasons).loc[reasons != "", ["path", "reason"]].reset_index(drop=True)
+    return table.loc[table.split != "", ["path", "label", "subtype", "patient", "split"]].reset_index(drop=True), left_out

@@ -1,0 +1,720 @@
+"""Find the chest X-rays, or fetch them once from Kaggle.
+
+The data set is public, so the first route needs no account. Each transfer runs in a child
+process: it can be ended when it stalls, whatever a client library prints (help texts, widgets,
+headers) goes nowhere, and no call to ``exit()`` in it can end the kernel.
+
+Everything on its way lies in hidden folders of the data folder, hence on the same disk:
+
+==============  ===============================================================================
+``.download/``  the archive as far as it has come, kept so that a broken transfer goes on
+``.incoming/``  what is being extracted; a file ``READY`` in it says that all of it was checked
+``.lock``       held by the one notebook that fetches; others wait, then use the same folder
+==============  ===============================================================================
+"""
+
+import errno
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import time
+import unicodedata
+import zipfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock, Timeout
+
+from . import project
+from .project import Problem, shown
+
+HANDLE = "paultimothymooney/chest-xray-pneumonia"
+VERSION = 2
+PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
+TOKENS = "https://www.kaggle.com/settings"
+MOUNTS = ("/kaggle/input/chest-xray-pneumonia", f"/kaggle/input/datasets/{HANDLE}")
+
+SPLITS = ("train", "test", "val")
+IMAGES = (".jpeg", ".jpg", ".png")
+ARCHIVE = HANDLE.split("/")[1] + ".zip"  # the name under which both client libraries resume
+
+STALL_SECONDS = 60  # without a new byte; the libraries themselves would wait for ever
+LOCK_SECONDS = 3 * 3600
+TRIES = 2  # fresh starts after a broken transfer that brought nothing new
+MAX_BYTES = 8 * 10**9  # the real archive unpacks to 2.4 GB
+MAX_RATIO = 100  # JPEG hardly compresses
+LOGIN_VARIABLES = ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN")
+
+
+class BadArchive(Problem):
+    """An archive that must not, or cannot, be extracted; `reason` is the middle of its sentence."""
+
+    def __init__(self, archive: Path, reason: str):
+        super().__init__(f"{shown(archive)} {reason}: delete it and download it again from {PAGE}.")
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Login:
+    """A Kaggle login: where it came from, and the variables that hand it to a child process."""
+
+    source: str
+    variables: dict = field(repr=False)
+
+
+# ------------------------------------------------------------------------------------- finding
+
+
+def find() -> Path | None:
+    """Find the X-rays that are already on this machine, never downloading.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The folder that directly holds ``train/`` and ``test/``: below ``CHEST_XRAY_DIR`` where
+        that is set, else ``chest_xray/``, a mounted Kaggle input, or kagglehub's own cache.
+
+    Raises
+    ------
+    Problem
+        If ``CHEST_XRAY_DIR`` is set to a folder without the X-rays, or if ``chest_xray/`` holds
+        half a data set or another one.
+    """
+    data = project.data_dir()
+    with _explained(data):
+        if found := _holding(data):
+            return found
+        if os.environ.get("CHEST_XRAY_DIR"):
+            lack = "holds no train/ and test/ with a folder per class" if data.is_dir() else "is not a folder"
+            raise Problem(
+                f"CHEST_XRAY_DIR is set to {shown(data)}, which {lack}: "
+                "correct it, or unset it to use chest_xray/ in the project."
+            )
+        _refuse_strangers(data)
+        for folder in (*map(Path, MOUNTS), *_cached()):
+            if found := _holding(folder):
+                return found
+    return None
+
+
+def ensure() -> Path:
+    """Find the X-rays or fetch them, and print in one line where they are.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder that directly holds ``train/`` and ``test/``.
+
+    Raises
+    ------
+    Problem
+        As `find` and `fetch` do.
+    """
+    folder = find() or fetch()
+    print(f"Using the X-rays in {shown(folder)}/")
+    return folder
+
+
+def _holding(folder: Path) -> Path | None:
+    """The folder in or below `folder` that holds train/ and test/; Kaggle's archive nests it twice."""
+    for candidate in (folder, folder / "chest_xray", folder / "chest_xray" / "chest_xray"):
+        if _classes(candidate / "train") and _classes(candidate / "test"):
+            return candidate
+    return None
+
+
+def _classes(split: Path) -> list[Path]:
+    if not split.is_dir():
+        return []
+    return [path for path in split.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))]
+
+
+def _cached() -> list[Path]:
+    """Complete downloads in kagglehub's cache; without its marker a folder there may be half."""
+    cache = Path(os.environ.get("KAGGLEHUB_CACHE") or Path.home() / ".cache" / "kagglehub")
+    base = cache / "datasets" / HANDLE
+    return [base / "versions" / marker.stem for marker in sorted(base.glob("*.complete"), reverse=True)]
+
+
+def _refuse_strangers(data: Path) -> None:
+    """Raise a Problem if `data` holds half of the X-rays, or something else."""
+    if data.is_symlink() and not data.exists():
+        raise Problem(f"{data.name} is a link to a folder that is not there: connect its disk, or delete the link.")
+    if not data.is_dir() or (data / ".incoming" / "READY").exists():  # the latter: fetch() finishes it
+        return
+    aside = "move what is there away and run notebook 01 again, or set CHEST_XRAY_DIR to the folder of the X-rays"
+    for folder in (data, data / "chest_xray"):
+        there = [split for split in SPLITS if (folder / split).exists()]
+        if there:
+            lack = " and ".join(f"{split}/" for split in ("train", "test") if not _classes(folder / split))
+            raise Problem(f"{shown(folder)}/ lacks {lack} with a folder per class: {aside}.")
+    harmless = (".md", ".txt", ".zip", ".part", ".crdownload", ".ini", ".db")
+    others = sorted(path.name for path in data.iterdir() if not path.name.startswith((".", "_")))
+    others = [name for name in others if not name.lower().endswith(harmless)]
+    if others:
+        raise Problem(f"{shown(data)}/ holds {', '.join(others[:3])} but no train/ and test/: {aside}.")
+
+
+# ------------------------------------------------------------------------------------ fetching
+
+
+def fetch() -> Path:
+    """Fetch the X-rays: from a zip put there by hand, from Kaggle without an account, or with one.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder that directly holds ``train/`` and ``test/``.
+
+    Raises
+    ------
+    Problem
+        If no route works; the sentence says what to do by hand.
+    """
+    data = project.data_dir()
+    with _explained(data), _one_at_a_time(data):
+        _tidy(data)
+        if found := _holding(data):
+            return found
+        _refuse_strangers(data)
+        by_hand = sorted(data.glob("*.zip"))
+        if by_hand:
+            extract(by_hand[0], data)
+            print(f"{shown(by_hand[0])} is no longer needed.")
+            return data
+        return _fetch_from_kaggle(data)
+
+
+def _fetch_from_kaggle(data: Path) -> Path:
+    box = data / ".download"
+    if box.is_symlink():
+        box.unlink()
+    box.mkdir(exist_ok=True)
+    for last in (False, True):
+        try:
+            arrived = box / ARCHIVE
+            if not zipfile.is_zipfile(arrived):  # else it was complete, and only the extraction failed
+                arrived = _download(box)
+            if arrived.is_dir():
+                _remove(box)
+                if found := _holding(arrived):
+                    return found
+                raise Problem(f"{shown(arrived)}/, mounted by Kaggle, holds no train/ and test/: {_by_hand()}.")
+            extract(arrived, data)
+            _remove(box)
+            return data
+        except BadArchive as bad:
+            # The libraries take an archive of the right size for a good one, so it must go.
+            (box / ARCHIVE).unlink(missing_ok=True)
+            if last:
+                raise Problem(
+                    f"The archive from Kaggle {bad.reason}, twice in a row: try another network, or {_by_hand()}."
+                ) from None
+            print(f"The archive {bad.reason}; fetching it once more.")
+    raise AssertionError("unreachable")
+
+
+def _download(box: Path) -> Path:
+    """Bring the archive into `box` by the first route that works; a folder if Kaggle mounts one."""
+    login, report, progress = None, {}, _Progress(box)
+    for package, needs_login in (("kagglehub", False), ("kagglehub", True), ("kaggle", True)):
+        if needs_login and login is None:
+            login = credentials()
+            if login is None:
+                break
+        answer = _persist(package, login, box, progress)
+        if "folder" in answer:
+            return Path(answer["folder"])
+        if "done" in answer:
+            return box / ARCHIVE
+        if not report or answer["trouble"] != "missing":  # a package not installed says least
+            report = answer
+        if report["trouble"] in ("network", "stalled", "disk", "mount", "damaged"):
+            break  # a login would not help
+        if login and report["trouble"].isdigit():
+            break  # Kaggle's own answer to this login; another package would get the same
+    if report["trouble"] == "damaged":
+        raise BadArchive(box / ARCHIVE, "is damaged (its checksum is wrong)")
+    raise Problem(_sentence(report["trouble"], login, box.parent))
+
+
+def _persist(package: str, login: Login | None, box: Path, progress: "_Progress") -> dict:
+    """Run one route, going on after a break for as long as each start brings something new."""
+    idle = 0
+    while True:
+        before = progress.size()
+        report = _attempt(package, login, box, progress)
+        if report.get("trouble") not in ("network", "stalled"):
+            return report
+        idle = 0 if progress.size() > before else idle + 1
+        if idle >= TRIES:
+            return report
+        if progress.size():
+            print("The connection broke; going on from what has arrived.")
+
+
+def _attempt(package: str, login: Login | None, box: Path, progress: "_Progress") -> dict:
+    """Run `package` once in a child process and watch it; returns what the child reported."""
+    status = box / "status"
+    status.write_text("")
+    env = {name: value for name, value in os.environ.items() if name not in LOGIN_VARIABLES}
+    env |= login.variables if login else {}
+    here = str(Path(__file__).resolve().parents[1])
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-c", "from cxr.download import _child; _child()", package, str(box)]
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
+    try:
+        moved, before = time.monotonic(), None
+        while True:
+            ended = child.poll() is not None
+            report = {}
+            for line in status.read_text().splitlines(keepends=True):
+                if line.endswith("\n"):
+                    report |= json.loads(line)
+            progress.show(report.get("total"))
+            if ended:
+                return report if report.keys() & {"done", "folder", "trouble"} else {"trouble": "died"}
+            now = (progress.size(), len(report))
+            if now != before:
+                moved, before = time.monotonic(), now
+            elif time.monotonic() - moved > STALL_SECONDS:
+                return {"trouble": "mount" if report.get("mount") else "stalled"}
+            time.sleep(0.1)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+
+
+class _Progress:
+    """A line of text for every tenth of the archive."""
+
+    def __init__(self, box: Path):
+        self.archive, self.tenth = box / ARCHIVE, None
+
+    def size(self) -> int:
+        return self.archive.stat().st_size if self.archive.exists() else 0
+
+    def show(self, total: int | None) -> None:
+        if not total:
+            return
+        if self.tenth is None:
+            # Half as much again for the extracted files: the archive holds every image twice.
+            _need_room(self.archive.parents[1], total - self.size() + total // 2)
+            print(f"Downloading the X-rays from Kaggle ({_bytes(total)}).")
+            self.tenth = 0
+        tenth = 10 * min(self.size(), total) // total
+        if tenth > self.tenth:
+            print(f"  {10 * tenth:3d} %", flush=True)
+            self.tenth = tenth
+
+
+def _sentence(trouble: str, login: Login | None, data: Path) -> str:
+    """The one sentence for what a child reported."""
+    again, by_hand = "run notebook 01 again", _by_hand()
+    if trouble in ("401", "403", "page"):
+        said = "sent a login page instead of the archive" if trouble == "page" else f"answered HTTP {trouble}"
+        if login:
+            return f"Kaggle {said} to the login in {login.source}: make a new token at {TOKENS}, or {by_hand}."
+        return (
+            f"Kaggle {said}: save a token from {TOKENS} as kaggle.json in the project folder "
+            f"(kaggle.json.example shows its form) and {again}, or {by_hand}."
+        )
+    return {
+        "404": f"Kaggle has no version {VERSION} of {HANDLE} any more (HTTP 404): {by_hand}.",
+        "429": f"Kaggle asks for fewer requests (HTTP 429): wait ten minutes and {again}, or {by_hand}.",
+        "network": f"Kaggle could not be reached or broke off: check the network and {again}, "
+        f"which goes on from what has arrived, or {by_hand}.",
+        "stalled": f"Kaggle sent nothing for {STALL_SECONDS:g} seconds: check the network and {again}, "
+        f"which goes on from what has arrived, or {by_hand}.",
+        "disk": f"The disk of {shown(data)}/ is full: free some space and {again}, "
+        "which goes on from what has arrived.",
+        "mount": f"Kaggle promised to mount the X-rays under /kaggle/input but nothing came in {STALL_SECONDS:g} "
+        f"seconds: add {HANDLE} with Add Input, or set DISABLE_KAGGLE_CACHE=1 (in Colab DISABLE_COLAB_CACHE=1) "
+        f"to download it, and {again}.",
+        "missing": "kagglehub is not installed for this kernel: install requirements.txt "
+        f"and {again}, or {by_hand}.",
+    }.get(trouble, f"The download from Kaggle failed ({trouble}): {again}, or {by_hand}.")
+
+
+def _by_hand() -> str:
+    data = shown(project.data_dir())
+    return (
+        f"download the zip file from {PAGE} yourself, save it as {data}/archive.zip (or unzip it so that "
+        f"{data}/train and {data}/test exist) and run notebook 01 again"
+    )
+
+
+# --------------------------------------------------------------------------- in the child process
+
+
+def _child() -> None:
+    """Entry point of the child: fetch into the folder given, and report in its file ``status``."""
+    package, box = sys.argv[1], Path(sys.argv[2])
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def tell(**what):
+        with open(box / "status", "a") as status:
+            status.write(json.dumps(what) + "\n")
+
+    try:
+        if {"kagglehub": _by_kagglehub, "kaggle": _by_kaggle}[package](box, tell):
+            _check_arrival(box / ARCHIVE)
+            tell(done=True)
+    except BaseException as error:  # also SystemExit: `kaggle` exits where it finds no login
+        tell(trouble=_trouble(error))
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # returns when the parent ends, even by SIGKILL; a buffered read would abort a normal exit
+    os._exit(1)
+
+
+def _only_this_login(box: Path) -> None:
+    """Hide every login but the one in the environment, or a stale file would spoil a public download."""
+    home = box / "home"
+    home.mkdir(exist_ok=True)
+    os.environ.update(dict.fromkeys(("HOME", "USERPROFILE", "KAGGLE_CONFIG_DIR", "XDG_CONFIG_HOME"), str(home)))
+
+
+def _by_kagglehub(box: Path, tell) -> bool:
+    """Use the mount that Kaggle or Colab offers, else bring the archive; True if it is an archive.
+
+    Not ``kagglehub.dataset_download``: that would extract every file, the nested copies too,
+    into a second place before they could be checked.
+    """
+    from kagglehub.clients import build_kaggle_client, download_file
+    from kagglehub.colab_cache_resolver import DatasetColabCacheResolver
+    from kagglehub.handle import parse_dataset_handle
+    from kagglehub.kaggle_cache_resolver import DatasetKaggleCacheResolver
+    from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
+
+    _only_this_login(box)
+    handle = parse_dataset_handle(f"{HANDLE}/versions/{VERSION}")
+    for resolver in (DatasetKaggleCacheResolver(), DatasetColabCacheResolver()):
+        try:
+            if resolver.is_supported(handle):
+                tell(mount=True)
+                tell(folder=str(resolver(handle)[0]))
+                return False
+        except Exception:  # no mount after all; a plain download may still work
+            tell(mount=False)
+    request = ApiDownloadDatasetRequest()
+    request.owner_slug, request.dataset_slug = HANDLE.split("/")
+    request.dataset_version_number = VERSION
+    with build_kaggle_client() as client:
+        response = client.datasets.dataset_api_client.download_dataset(request)
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            raise _Reported("page")  # before it overwrites what had arrived
+        total = int(response.headers.get("Content-Length") or 0)
+        tell(total=total)
+        download_file(response, str(box / ARCHIVE), handle)
+    size = (box / ARCHIVE).stat().st_size
+    if total and size != total:
+        raise _Reported("network" if size < total else "damaged")
+    return True
+
+
+def _by_kaggle(box: Path, tell) -> bool:
+    """Bring the archive with the package `kaggle`, which needs a login."""
+    _only_this_login(box)
+    import kaggle  # logs in, and prints a help text where it cannot
+
+    kaggle.api.authenticate()
+    kaggle.api.dataset_download_files(f"{HANDLE}/{VERSION}", path=str(box), force=False, quiet=True)
+    return True
+
+
+class _Reported(Exception):
+    """Trouble that the child has a name for."""
+
+
+def _check_arrival(archive: Path) -> None:
+    with open(archive, "rb") as file:
+        start = file.read(512)
+    if not start.startswith(b"PK"):
+        archive.unlink()
+        raise _Reported("page" if b"<html" in start.lower() or b"<!doctype" in start.lower() else "damaged")
+
+
+def _trouble(error: BaseException) -> str:
+    """Name `error` without its text, which may quote a header."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if isinstance(error, _Reported):
+        return str(error)
+    if status >= 400:
+        return str(status)
+    if isinstance(error, ImportError):
+        return "missing"
+    if isinstance(error, SystemExit):
+        return "401"
+    if type(error).__name__ == "DataCorruptionError":
+        return "damaged"
+    if isinstance(error, OSError):  # what `requests` raises is an OSError too
+        return "disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "network"
+    return type(error).__name__
+
+
+# --------------------------------------------------------------------------------------- login
+
+
+def credentials() -> Login | None:
+    """Look for a Kaggle login, never printing it.
+
+    Returns
+    -------
+    Login or None
+        From ``kaggle.json`` in the project folder, ``KAGGLE_API_TOKEN``, ``KAGGLE_USERNAME`` and
+        ``KAGGLE_KEY``, the files that Kaggle's own tools use, or the secrets of Colab. A file
+        that still has the values of ``kaggle.json.example`` counts as none.
+
+    Raises
+    ------
+    Problem
+        If a login file cannot be read as one.
+    """
+    env, home = os.environ, Path.home()
+    settings = [Path(env["KAGGLE_CONFIG_DIR"])] if env.get("KAGGLE_CONFIG_DIR") else []
+    settings += [home / ".kaggle", Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"]
+    if login := _login_in(project.ROOT / "kaggle.json"):
+        return login
+    if env.get("KAGGLE_API_TOKEN"):
+        return Login("KAGGLE_API_TOKEN", {"KAGGLE_API_TOKEN": env["KAGGLE_API_TOKEN"]})
+    if env.get("KAGGLE_USERNAME") and env.get("KAGGLE_KEY"):
+        pair = {name: env[name] for name in ("KAGGLE_USERNAME", "KAGGLE_KEY")}
+        return Login("KAGGLE_USERNAME and KAGGLE_KEY", pair)
+    for name in ("access_token", "access_token.txt", "kaggle.json"):
+        for folder in settings:
+            if login := _login_in(folder / name):
+                return login
+    return _login_in_colab()
+
+
+def _login_in(file: Path) -> Login | None:
+    if not file.is_file():
+        return None
+    name = _named(file)
+    if os.name == "posix" and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        print(f"{name} can be read by other users of this machine: run chmod 600 on it.")
+    try:
+        text = file.read_text(encoding="utf-8-sig").strip()
+        if file.name != "kaggle.json":
+            return Login(name, {"KAGGLE_API_TOKEN": text}) if text else None
+        user, key = (json.loads(text)[part].strip() for part in ("username", "key"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        user = key = ""
+    if not user or not key:
+        raise Problem(
+            f"{name} is not a Kaggle login with a username and a key: replace it by a new one "
+            f"from {TOKENS}, or delete it."
+        )
+    if user == "your-kaggle-username" or key == "your-kaggle-api-key":
+        print(f"{name} still holds the values of kaggle.json.example, so it is not used as a login.")
+        return None
+    return Login(name, {"KAGGLE_USERNAME": user, "KAGGLE_KEY": key})
+
+
+def _named(file: Path) -> str:
+    """A login file as its reader knows it, without the home folder."""
+    if file.parent == Path(os.environ.get("KAGGLE_CONFIG_DIR") or os.devnull):
+        return f"KAGGLE_CONFIG_DIR/{file.name}"
+    if file.parent != project.ROOT and file.is_relative_to(Path.home()):
+        return f"~/{file.relative_to(Path.home()).as_posix()}"
+    return shown(file)
+
+
+def _login_in_colab() -> Login | None:
+    try:
+        from google.colab import userdata
+    except ImportError:
+        return None
+    for names in (("KAGGLE_API_TOKEN",), ("KAGGLE_USERNAME", "KAGGLE_KEY")):
+        try:
+            values = {name: (userdata.get(name) or "").strip() for name in names}
+        except Exception:  # each missing or refused secret raises a class of Colab's own
+            continue
+        if all(values.values()):
+            return Login("the secrets of Colab", values)
+    return None
+
+
+# ---------------------------------------------------------------------------------- extracting
+
+
+def extract(archive: Path, target: Path) -> None:
+    """Extract the X-rays of `archive` into `target`: all of them, checked, or nothing.
+
+    Kept are the images under ``train/``, ``test/`` and ``val/``; the nested second copy and what
+    macOS adds are left out. Whatever else `target` holds stays as it is.
+
+    Parameters
+    ----------
+    archive : pathlib.Path
+        A zip file. It is not deleted.
+    target : pathlib.Path
+        The folder that is to hold ``train/`` and ``test/`` directly.
+
+    Raises
+    ------
+    Problem
+        If the archive is damaged, unsafe or another data set (then a `BadArchive`), if the disk
+        is too small, or if `target` cannot be written or holds one of the three already.
+    """
+    archive, target = Path(archive), Path(target)
+    incoming = target / ".incoming"
+    with _explained(target):
+        target.mkdir(parents=True, exist_ok=True)
+        _tidy(target)
+        for split in SPLITS:
+            if (target / split).exists():
+                raise Problem(f"{shown(target / split)} is already there: move it away and run notebook 01 again.")
+        with _opened(archive) as bundle:
+            members = _members(bundle, archive)
+            _need_room(target, sum(info.file_size for info, _ in members))
+            print(f"Extracting {len(members):,} images.")
+            try:
+                for info, place in members:
+                    path = incoming / place
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with bundle.open(info) as source, open(path, "xb") as file:
+                        shutil.copyfileobj(source, file, 1 << 20)  # reading to the end checks the CRC
+                (incoming / "READY").touch()
+            except BaseException:
+                _remove(incoming)
+                raise
+        _install(target)
+
+
+def _members(bundle: zipfile.ZipFile, archive: Path) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """Judge every member before anything is written; returns those to keep, with their places."""
+    infos = bundle.infolist()
+    total = sum(info.file_size for info in infos)
+    if total > MAX_BYTES or total > MAX_RATIO * archive.stat().st_size:
+        raise BadArchive(archive, f"would unpack to {_bytes(total)}, which the X-rays never do")
+    copies: dict[tuple, dict] = {}
+    for info in infos:
+        name = info.filename.replace("\\", "/")
+        parts = PurePosixPath(name).parts
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise BadArchive(archive, f"holds a link or device ({name[:80]!r})")
+        if name.startswith("/") or ".." in parts or ":" in name or not name.isprintable():
+            raise BadArchive(archive, f"holds a name that leaves its folder ({name[:80]!r})")
+        if any(len(os.fsencode(part)) > 255 for part in parts):
+            raise BadArchive(archive, f"holds a name that is too long ({name[:40]!r}...)")
+        junk = "__MACOSX" in parts or parts[-1:] == () or parts[-1].startswith(".")
+        depth = next((i for i, part in enumerate(parts) if part in SPLITS), None)
+        if info.is_dir() or junk or depth is None or len(parts) < depth + 3:
+            continue
+        if not name.lower().endswith(IMAGES):
+            continue
+        place = PurePosixPath(*parts[depth:])
+        copy = copies.setdefault(parts[:depth], {})
+        folded = unicodedata.normalize("NFC", str(place)).casefold()
+        if folded in copy:
+            raise BadArchive(archive, f"holds {name[:80]!r} twice, apart from upper and lower case")
+        copy[folded] = (info, place)
+    for _, copy in sorted(copies.items(), key=lambda item: len(item[0])):  # the outermost copy
+        if {"train", "test"} <= {place.parts[0] for _, place in copy.values()}:
+            return list(copy.values())
+    raise BadArchive(archive, "holds no images under train/ and test/, so it is another data set")
+
+
+@contextmanager
+def _opened(archive: Path):
+    try:
+        with zipfile.ZipFile(archive) as bundle:
+            yield bundle
+    except FileNotFoundError as error:
+        if Path(error.filename or "") != archive:
+            raise
+        raise Problem(f"{shown(archive)} is not there: {_by_hand()}.") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise BadArchive(archive, "is damaged or cut short") from None
+    except (NotImplementedError, RuntimeError):  # how zipfile says: unknown method, password
+        raise BadArchive(archive, "is packed in a way that Python cannot read") from None
+
+
+def _install(target: Path) -> None:
+    """Move what is READY into place; train/ goes last, so a kill in between is seen and finished."""
+    incoming = target / ".incoming"
+    for split in reversed(SPLITS):
+        if (incoming / split).exists():
+            os.rename(incoming / split, target / split)
+    _remove(incoming)
+
+
+def _tidy(target: Path) -> None:
+    """Finish or remove what an earlier run left behind."""
+    incoming = target / ".incoming"
+    if not incoming.is_symlink() and (incoming / "READY").exists():
+        _install(target)
+    _remove(incoming)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()  # never what it points to
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+# ------------------------------------------------------------------------------- disk and lock
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def _need_room(folder: Path, count: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < count * 1.05:
+        raise Problem(
+            f"{shown(folder)}/ needs {_bytes(count)} more and its disk has {_bytes(free)} free: free some space "
+            "and run notebook 01 again, or unzip the X-rays on another disk and set CHEST_XRAY_DIR to them."
+        )
+
+
+@contextmanager
+def _one_at_a_time(data: Path):
+    """Hold the lock of `data`; a second notebook waits here."""
+    data.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(data / ".lock")
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print("Another notebook is fetching the X-rays; waiting for it.", flush=True)
+            lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise Problem(f"{shown(data / '.lock')} is still held by another notebook: stop that one, or wait.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _explained(folder: Path):
+    """Turn an error of the file system into a sentence about `folder`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"The disk of {shown(folder)}/ is full: free some space and run notebook 01 again."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            text = (
+                f"{shown(folder)}/ may not be read or written by this account: change its permissions, "
+                "or set CHEST_XRAY_DIR to a folder that already holds the X-rays."
+            )
+        else:
+            what = os.strerror(error.errno) if error.errno else type(error).__name__
+            text = f"{shown(folder)}/ cannot be used ({what}): see to that folder and run notebook 01 again."
+        raise Problem(text) from None

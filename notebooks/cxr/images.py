@@ -1,0 +1,143 @@
+"""From files to arrays: decode each X-ray once, keep the result, and stress it for validation.
+
+Everything here is NumPy and Pillow; a batch is ``uint8`` of shape ``(images, size, size)``, 0 black to 255 white.
+"""
+
+import hashlib
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageFilter, ImageOps
+
+from .project import Problem, cache_dir, shown
+
+DECODER = 1  # raise it when `decode` changes, so that old caches are not read
+
+
+def decode(source: bytes | Path, size: int) -> np.ndarray:
+    """Decode one picture to gray, `size` x `size` pixels, the whole picture squeezed into the square.
+
+    A JPEG is decoded at a fraction of its size, no smaller than twice what is asked for (the format keeps
+    each 8x8 block as frequencies, so 1/2, 1/4 and 1/8 cost a fraction of the work), then averaged down.
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size)
+    """
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+        picture.draft("L", (2 * size, 2 * size))
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):  # 16 bits a pixel, which convert("L") would clip
+            picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
+        return np.asarray(picture.convert("L").resize((size, size), Image.Resampling.BICUBIC))
+
+
+def load(table: pd.DataFrame, folder: Path, size: int) -> np.ndarray:
+    """Decode every file of `table` once; a second call with the same files reads the cache.
+
+    Parameters
+    ----------
+    table : DataFrame with the columns ``path`` (below `folder`) and ``sha256``
+        The cache is keyed by both columns and by `size`, so other data never meets an old cache.
+    folder : Path
+        Data folder.
+    size : int
+        Side of the square, pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (len(table), size, size), in the order of `table`
+
+    Raises
+    ------
+    Problem
+        A file is gone, or is not the one that the manifest describes.
+    """
+    key = hashlib.sha256(f"{DECODER} {size} {table[['path', 'sha256']].to_csv(index=False)}".encode())
+    cached = cache_dir() / f"images_{size}px_{key.hexdigest()[:16]}.npy"
+    if cached.exists():
+        return np.load(cached)
+
+    def one(path: str, sha256: str) -> np.ndarray:
+        try:
+            content = (folder / path).read_bytes()
+        except OSError:
+            raise Problem(f"{path} stands in 01_manifest.csv but can't be read in {shown(folder)}: "
+                          "put it back, or run 01_download.ipynb again.") from None
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise Problem(f"{path} is not the file that 01_manifest.csv describes: "
+                          "put the right one back, or run 01_download.ipynb and all after it again.")
+        return decode(content, size)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
+        pictures = np.stack(list(pool.map(one, table.path, table.sha256)))
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = cached.with_name(f".{os.getpid()}.{cached.name}")
+    np.save(unfinished, pictures)
+    os.replace(unfinished, cached)
+    return pictures
+
+
+# --- stress: the same X-ray as another scanner, technician or archive might have delivered it -----------------
+
+def reframe(picture: np.ndarray, rng: np.random.Generator, most: float = 0.15) -> np.ndarray:
+    """Crop or pad each side by up to `most` of the picture's length, then fill the same square again."""
+    size = len(picture)
+    left, top, right, bottom = (rng.uniform(-most, most, 4) * size).round().astype(int)
+    box = (left, top, size + right, size + bottom)  # beyond the edge: black
+    return np.asarray(Image.fromarray(picture).crop(box).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def swap_corners(picture: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Replace the four corners, where markers and print stand, by those of `other`."""
+    size, result = len(picture), picture.copy()
+    high, wide = (rng.uniform(0.10, 0.25, 2) * size).astype(int)
+    for rows in (slice(high), slice(size - high, None)):
+        for columns in (slice(wide), slice(size - wide, None)):
+            result[rows, columns] = other[rows, columns]
+    return result
+
+
+def blur(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian blur of up to 1.2 pixels."""
+    return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 1.2))))
+
+
+def recode(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Save as JPEG at a quality of 30 to 95 and read again."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=int(rng.integers(30, 96)))
+    return np.asarray(Image.open(stream))
+
+
+def expose(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Gamma of 0.7 to 1.4, contrast of 0.75 to 1.25, brightness of +-10% of the range."""
+    x = (picture / 255.0) ** np.exp(rng.uniform(np.log(0.7), np.log(1.4)))
+    x = (x - x.mean()) * rng.uniform(0.75, 1.25) + x.mean() + rng.uniform(-0.1, 0.1)
+    return (x.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def stress(pictures: np.ndarray, seed: int) -> np.ndarray:
+    """All changes together, each X-ray with its own draw: re-framed, other corners, blurred, re-encoded, re-exposed.
+
+    Corners come from another picture of `pictures`, whatever its class.
+
+    Parameters
+    ----------
+    pictures : ndarray of uint8, shape (images, size, size)
+    seed : int
+        The same seed gives the same pictures.
+
+    Returns
+    -------
+    ndarray of uint8, the shape of `pictures`
+    """
+    rng = np.random.default_rng(seed)
+    others = pictures[rng.permutation(len(pictures))]
+    changed = (recode(expose(blur(reframe(swap_corners(own, other, rng), rng), rng), rng), rng)
+               for own, other in zip(pictures, others))
+    return np.stack(list(changed)) if len(pictures) else pictures

@@ -1,0 +1,60 @@
+"""Where things are, and the one exception a reader is meant to meet.
+
+Every location has a default inside the project and one environment variable that moves it:
+
+===================  ==================  ==================================================
+variable             default             what is there
+===================  ==================  ==================================================
+``CHEST_XRAY_DIR``   ``chest_xray/``     the X-rays, ``train/<CLASS>/*.jpeg`` and ``test/...``
+``CXR_RESULTS_DIR``  ``results/``        the artifacts that one notebook writes and the next reads
+``CXR_CACHE_DIR``    ``.cache/``         decoded images and checkpoints; safe to delete
+===================  ==================  ==================================================
+
+A relative path is taken from the project's top folder, whatever folder Jupyter was started in.
+"""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Problem(Exception):
+    """Something the reader can mend: the message names the file or setting, and the remedy.
+
+    Jupyter shows the sentence without a traceback.
+    """
+
+    def _render_traceback_(self):
+        return [f"Problem: {self}"]
+
+
+def _folder(variable: str, default: str) -> Path:
+    return ROOT / Path(os.environ.get(variable) or default).expanduser()
+
+
+def data_dir() -> Path:
+    """Folder of the X-rays: ``CHEST_XRAY_DIR``, or ``chest_xray/`` in the project."""
+    return _folder("CHEST_XRAY_DIR", "chest_xray")
+
+
+def results_dir() -> Path:
+    """Folder of the artifacts: ``CXR_RESULTS_DIR``, or ``results/`` in the project."""
+    return _folder("CXR_RESULTS_DIR", "results")
+
+
+def cache_dir() -> Path:
+    """Folder of what can be made again: ``CXR_CACHE_DIR``, or ``.cache/`` in the project."""
+    return _folder("CXR_CACHE_DIR", ".cache")
+
+
+def shown(path: str | os.PathLike) -> str:
+    """`path` as a reader should see it: below the project where it lies there, else only its last part.
+
+    Committed notebooks must not carry the home folder of whoever ran them.
+    """
+    path = Path(path)
+    try:
+        return path.resolve().relative_to(ROOT).as_posix()
+    except ValueError:
+        return f".../{path.name}"
