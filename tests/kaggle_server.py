@@ -33,6 +33,7 @@ class KaggleServer:
     ``corrupt-once``     the same, the first time only
     ``hash``             right bytes, wrong checksum in the header
     ``cut``              the first transfer ends in the middle
+    ``no-range``         as ``cut``, but then Range is ignored although it was promised
     ``cut-always``       every transfer ends in the middle, and there is no Range
     ``stall``            the first transfer stops in the middle, its connection stays open
     ``silent``           calls are accepted and never answered
@@ -130,12 +131,12 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Accept-Ranges"] = "bytes"
         status, start = 200, 0
         wanted = self.headers.get("Range", "")
-        if wanted.startswith("bytes=") and fault != "cut-always":
+        if wanted.startswith("bytes=") and fault not in ("cut-always", "no-range"):
             start = int(wanted[6:].split("-")[0])
             status = 206
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         data = data[start:]
-        if fault == "cut-always" or (fault in ("cut", "stall") and first):
+        if fault == "cut-always" or (fault in ("cut", "stall", "no-range") and first):
             self._send(status, data[: len(data) // 2], headers, declared=len(data))
             if fault == "stall":
                 owner.stopping.wait(owner.lifetime)

@@ -120,6 +120,21 @@ def test_same_seed_same_bytes_other_seed_other_bytes(drawn, tmp_path):
     assert not set(other.values()) & set(files_of(drawn).values())
 
 
+def test_each_patient_is_drawn_with_a_body_of_its_own(tmp_path, monkeypatch):
+    drawn_with = []
+    monkeypatch.setattr(practice, "draw_chest",
+                        lambda rng, kind, size, patient: drawn_with.append(tuple(patient)) or np.zeros(size, np.uint8))
+    people = {}
+    for seed in (0, 1):
+        drawn_with.clear()
+        practice.draw(tmp_path / str(seed), images=SMALL, seed=seed)
+        films = [film for film in practice.plan(SMALL, seed) if not film.copy]
+        pairs = set(zip(drawn_with, (patient(film.path) for film in films), strict=True))
+        people[seed] = {body for body, _ in pairs}
+        assert len(pairs) == len(people[seed]) == len({who for _, who in pairs}) < len(films)
+    assert not people[0] & people[1]
+
+
 def test_complete_set_is_left_alone_and_a_damaged_one_redrawn(tmp_path, monkeypatch):
     monkeypatch.setattr(practice, "draw_chest", lambda rng, kind, size, patient: np.zeros(size, np.uint8))
     folder = practice.draw(tmp_path / "set", images=SMALL)
@@ -165,7 +180,8 @@ def test_other_peoples_files_are_never_replaced(tmp_path, monkeypatch):
     real.write_bytes(b"a real X-ray")
     with pytest.raises(Problem, match="no practice set"):
         practice.draw(tmp_path / "real", images=SMALL)
-    assert files_of(tmp_path / "real") == {"train/NORMAL/IM-0115-0001.jpeg": hashlib.sha256(b"a real X-ray").hexdigest()}
+    assert files_of(tmp_path / "real") == {
+        "train/NORMAL/IM-0115-0001.jpeg": hashlib.sha256(b"a real X-ray").hexdigest()}
 
     folder = practice.draw(tmp_path / "set", images=SMALL)
     (folder / "train" / "NORMAL" / "mine.jpeg").write_bytes(b"a real X-ray")

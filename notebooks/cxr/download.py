@@ -46,7 +46,8 @@ ARCHIVE = HANDLE.split("/")[1] + ".zip"  # the name under which both client libr
 
 STALL_SECONDS = 60  # without a new byte; the libraries themselves would wait for ever
 LOCK_SECONDS = 3 * 3600
-TRIES = 2  # fresh starts after a broken transfer that brought nothing new
+TRIES = 3  # starts in a row that bring nothing new
+PAUSE_SECONDS = 5  # before the next one
 MAX_BYTES = 8 * 10**9  # the real archive unpacks to 2.4 GB
 MAX_RATIO = 100  # JPEG hardly compresses
 LOGIN_VARIABLES = ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN")
@@ -92,10 +93,8 @@ def find() -> Path | None:
             return found
         if os.environ.get("CHEST_XRAY_DIR"):
             lack = "holds no train/ and test/ with a folder per class" if data.is_dir() else "is not a folder"
-            raise Problem(
-                f"CHEST_XRAY_DIR is set to {shown(data)}, which {lack}: "
-                "correct it, or unset it to use chest_xray/ in the project."
-            )
+            raise Problem(f"CHEST_XRAY_DIR is set to {shown(data)}, which {lack}: correct it, or unset it to use "
+                          "chest_xray/ in the project.")
         _refuse_strangers(data)
         for folder in (*map(Path, MOUNTS), *_cached()):
             if found := _holding(folder):
@@ -148,7 +147,7 @@ def _refuse_strangers(data: Path) -> None:
         raise Problem(f"{data.name} is a link to a folder that is not there: connect its disk, or delete the link.")
     if not data.is_dir() or (data / ".incoming" / "READY").exists():  # the latter: fetch() finishes it
         return
-    aside = "move what is there away and run notebook 01 again, or set CHEST_XRAY_DIR to the folder of the X-rays"
+    aside = "move what is there away and run 01_download.ipynb again, or set CHEST_XRAY_DIR to the X-rays"
     for folder in (data, data / "chest_xray"):
         there = [split for split in SPLITS if (folder / split).exists()]
         if there:
@@ -213,9 +212,8 @@ def _fetch_from_kaggle(data: Path) -> Path:
             # The libraries take an archive of the right size for a good one, so it must go.
             (box / ARCHIVE).unlink(missing_ok=True)
             if last:
-                raise Problem(
-                    f"The archive from Kaggle {bad.reason}, twice in a row: try another network, or {_by_hand()}."
-                ) from None
+                raise Problem(f"The archive from Kaggle {bad.reason}, twice in a row: try another network, or "
+                              f"{_by_hand()}.") from None
             print(f"The archive {bad.reason}; fetching it once more.")
     raise AssertionError("unreachable")
 
@@ -250,11 +248,12 @@ def _persist(package: str, login: Login | None, box: Path, progress: "_Progress"
     while True:
         before = progress.size()
         report = _attempt(package, login, box, progress)
-        if report.get("trouble") not in ("network", "stalled"):
+        if report.get("trouble") not in ("network", "stalled", "500", "502", "503", "504"):
             return report
         idle = 0 if progress.size() > before else idle + 1
         if idle >= TRIES:
             return report
+        time.sleep(PAUSE_SECONDS)
         if progress.size():
             print("The connection broke; going on from what has arrived.")
 
@@ -318,15 +317,13 @@ class _Progress:
 
 def _sentence(trouble: str, login: Login | None, data: Path) -> str:
     """The one sentence for what a child reported."""
-    again, by_hand = "run notebook 01 again", _by_hand()
+    again, by_hand = "run 01_download.ipynb again", _by_hand()
     if trouble in ("401", "403", "page"):
         said = "sent a login page instead of the archive" if trouble == "page" else f"answered HTTP {trouble}"
         if login:
             return f"Kaggle {said} to the login in {login.source}: make a new token at {TOKENS}, or {by_hand}."
-        return (
-            f"Kaggle {said}: save a token from {TOKENS} as kaggle.json in the project folder "
-            f"(kaggle.json.example shows its form) and {again}, or {by_hand}."
-        )
+        return (f"Kaggle {said}: save a token from {TOKENS} as kaggle.json in the project folder (kaggle.json.example "
+                f"shows its form) and {again}, or {by_hand}.")
     return {
         "404": f"Kaggle has no version {VERSION} of {HANDLE} any more (HTTP 404): {by_hand}.",
         "429": f"Kaggle asks for fewer requests (HTTP 429): wait ten minutes and {again}, or {by_hand}.",
@@ -334,22 +331,18 @@ def _sentence(trouble: str, login: Login | None, data: Path) -> str:
         f"which goes on from what has arrived, or {by_hand}.",
         "stalled": f"Kaggle sent nothing for {STALL_SECONDS:g} seconds: check the network and {again}, "
         f"which goes on from what has arrived, or {by_hand}.",
-        "disk": f"The disk of {shown(data)}/ is full: free some space and {again}, "
-        "which goes on from what has arrived.",
+        "disk": f"The disk of {shown(data)}/ is full: free some space and {again}, which goes on from there.",
         "mount": f"Kaggle promised to mount the X-rays under /kaggle/input but nothing came in {STALL_SECONDS:g} "
         f"seconds: add {HANDLE} with Add Input, or set DISABLE_KAGGLE_CACHE=1 (in Colab DISABLE_COLAB_CACHE=1) "
         f"to download it, and {again}.",
-        "missing": "kagglehub is not installed for this kernel: install requirements.txt "
-        f"and {again}, or {by_hand}.",
+        "missing": f"kagglehub is not installed for this kernel: install requirements.txt and {again}, or {by_hand}.",
     }.get(trouble, f"The download from Kaggle failed ({trouble}): {again}, or {by_hand}.")
 
 
 def _by_hand() -> str:
     data = shown(project.data_dir())
-    return (
-        f"download the zip file from {PAGE} yourself, save it as {data}/archive.zip (or unzip it so that "
-        f"{data}/train and {data}/test exist) and run notebook 01 again"
-    )
+    return (f"download the zip file from {PAGE} yourself, save it as {data}/archive.zip (or unzip it so that "
+            f"{data}/train and {data}/test exist) and run 01_download.ipynb again")
 
 
 # --------------------------------------------------------------------------- in the child process
@@ -366,7 +359,11 @@ def _child() -> None:
 
     try:
         if {"kagglehub": _by_kagglehub, "kaggle": _by_kaggle}[package](box, tell):
-            _check_arrival(box / ARCHIVE)
+            with open(box / ARCHIVE, "rb") as file:
+                page = file.read(512).lstrip().startswith(b"<")
+            if page:  # a login page that called itself a zip file
+                (box / ARCHIVE).unlink()
+                raise _Reported("page")
             tell(done=True)
     except BaseException as error:  # also SystemExit: `kaggle` exits where it finds no login
         tell(trouble=_trouble(error))
@@ -379,9 +376,9 @@ def _end_with_parent() -> None:
 
 def _only_this_login(box: Path) -> None:
     """Hide every login but the one in the environment, or a stale file would spoil a public download."""
-    home = box / "home"
-    home.mkdir(exist_ok=True)
-    os.environ.update(dict.fromkeys(("HOME", "USERPROFILE", "KAGGLE_CONFIG_DIR", "XDG_CONFIG_HOME"), str(home)))
+    (box / "home").mkdir(exist_ok=True)
+    for name in ("HOME", "USERPROFILE", "KAGGLE_CONFIG_DIR", "XDG_CONFIG_HOME"):
+        os.environ[name] = str(box / "home")
 
 
 def _by_kagglehub(box: Path, tell) -> bool:
@@ -413,12 +410,8 @@ def _by_kagglehub(box: Path, tell) -> bool:
         response = client.datasets.dataset_api_client.download_dataset(request)
         if response.headers.get("Content-Type", "").startswith("text/html"):
             raise _Reported("page")  # before it overwrites what had arrived
-        total = int(response.headers.get("Content-Length") or 0)
-        tell(total=total)
+        tell(total=int(response.headers.get("Content-Length") or 0))
         download_file(response, str(box / ARCHIVE), handle)
-    size = (box / ARCHIVE).stat().st_size
-    if total and size != total:
-        raise _Reported("network" if size < total else "damaged")
     return True
 
 
@@ -434,14 +427,6 @@ def _by_kaggle(box: Path, tell) -> bool:
 
 class _Reported(Exception):
     """Trouble that the child has a name for."""
-
-
-def _check_arrival(archive: Path) -> None:
-    with open(archive, "rb") as file:
-        start = file.read(512)
-    if not start.startswith(b"PK"):
-        archive.unlink()
-        raise _Reported("page" if b"<html" in start.lower() or b"<!doctype" in start.lower() else "damaged")
 
 
 def _trouble(error: BaseException) -> str:
@@ -511,10 +496,8 @@ def _login_in(file: Path) -> Login | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         user = key = ""
     if not user or not key:
-        raise Problem(
-            f"{name} is not a Kaggle login with a username and a key: replace it by a new one "
-            f"from {TOKENS}, or delete it."
-        )
+        raise Problem(f"{name} is not a Kaggle login with a username and a key: replace it by a new one from "
+                      f"{TOKENS}, or delete it.")
     if user == "your-kaggle-username" or key == "your-kaggle-api-key":
         print(f"{name} still holds the values of kaggle.json.example, so it is not used as a login.")
         return None
@@ -574,7 +557,7 @@ def extract(archive: Path, target: Path) -> None:
         _tidy(target)
         for split in SPLITS:
             if (target / split).exists():
-                raise Problem(f"{shown(target / split)} is already there: move it away and run notebook 01 again.")
+                raise Problem(f"{shown(target / split)} is already there: move it away and run 01_download.ipynb again.")
         with _opened(archive) as bundle:
             members = _members(bundle, archive)
             _need_room(target, sum(info.file_size for info, _ in members))
@@ -611,9 +594,7 @@ def _members(bundle: zipfile.ZipFile, archive: Path) -> list[tuple[zipfile.ZipIn
             raise BadArchive(archive, f"holds a name that is too long ({name[:40]!r}...)")
         junk = "__MACOSX" in parts or parts[-1:] == () or parts[-1].startswith(".")
         depth = next((i for i, part in enumerate(parts) if part in SPLITS), None)
-        if info.is_dir() or junk or depth is None or len(parts) < depth + 3:
-            continue
-        if not name.lower().endswith(IMAGES):
+        if junk or depth is None or len(parts) < depth + 3 or not name.lower().endswith(IMAGES):
             continue
         place = PurePosixPath(*parts[depth:])
         copy = copies.setdefault(parts[:depth], {})
@@ -676,10 +657,9 @@ def _bytes(count: int) -> str:
 def _need_room(folder: Path, count: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < count * 1.05:
-        raise Problem(
-            f"{shown(folder)}/ needs {_bytes(count)} more and its disk has {_bytes(free)} free: free some space "
-            "and run notebook 01 again, or unzip the X-rays on another disk and set CHEST_XRAY_DIR to them."
-        )
+        raise Problem(f"{shown(folder)}/ needs {_bytes(count)} more and its disk has {_bytes(free)} free: free some "
+                      "space and run 01_download.ipynb again, or unzip the X-rays on another disk and set "
+                      "CHEST_XRAY_DIR to them.")
 
 
 @contextmanager
@@ -708,13 +688,11 @@ def _explained(folder: Path):
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = f"The disk of {shown(folder)}/ is full: free some space and run notebook 01 again."
+            text = f"The disk of {shown(folder)}/ is full: free some space and run 01_download.ipynb again."
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            text = (
-                f"{shown(folder)}/ may not be read or written by this account: change its permissions, "
-                "or set CHEST_XRAY_DIR to a folder that already holds the X-rays."
-            )
+            text = (f"{shown(folder)}/ may not be read or written by this account: change its permissions, "
+                    "or set CHEST_XRAY_DIR to a folder that already holds the X-rays.")
         else:
             what = os.strerror(error.errno) if error.errno else type(error).__name__
-            text = f"{shown(folder)}/ cannot be used ({what}): see to that folder and run notebook 01 again."
+            text = f"{shown(folder)}/ cannot be used ({what}): see to that folder and run 01_download.ipynb again."
         raise Problem(text) from None

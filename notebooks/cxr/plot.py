@@ -65,7 +65,7 @@ def class_balance(table: pd.DataFrame, group: str = "folder") -> Figure:
     """
     counts = table.groupby([group, "label", "class_name"]).size().reset_index(name="images")
     parts = [part for part in ("train", "val", "test") if part in set(counts[group])]
-    figure, axes = plt.subplots(len(parts), 1, figsize=(8, 1.1 * len(parts) + 0.4), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(len(parts), 1, figsize=(7.5, 1.1 * len(parts) + 0.4), sharex=True, squeeze=False)
     for axis, part in zip(axes.flat, parts):
         rows = counts[counts[group] == part].sort_values("label", ascending=False)
         bars = axis.barh(rows.class_name, rows.images, color=[BY_LABEL[label] for label in rows.label])
@@ -80,7 +80,7 @@ def class_balance(table: pd.DataFrame, group: str = "folder") -> Figure:
 
 def sizes(manifest: pd.DataFrame) -> Figure:
     """Width against height, and bytes a pixel, by class: what a file tells without its picture."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.8))
     names = manifest.groupby("label").class_name.first()
     per_pixel = manifest.bytes / (manifest.width * manifest.height)
     for label in (1, 0):  # the smaller class on top
@@ -112,7 +112,7 @@ def densities(values: pd.Series, label: pd.Series, part: pd.Series, names: pd.Se
         Class name by label.
     xlabel : str
     """
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3), sharex=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 2.9), sharex=True)
     for axis, which in zip(axes, ("train", "test")):
         for number, color in BY_LABEL.items():
             sns.kdeplot(values[(label == number) & (part == which)], ax=axis, color=color, fill=True, alpha=0.25,
@@ -131,7 +131,7 @@ def curves(history: pd.DataFrame, best: int) -> Figure:
     best : int
         The epoch whose weights were kept.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
+    figure, axes = plt.subplots(1, 3, figsize=(9.4, 3.2))
     for axis, name in zip(axes, ("loss", "accuracy", "auc")):
         for column, color, text in ((name, GRAY, "training"), (f"val_{name}", GREEN, "validation")):
             axis.plot(history.epoch, history[column], color=color, linewidth=2, label=text)

@@ -44,15 +44,15 @@ def _anatomy(rng, kind):
         thymus=max(0, n(0.03, 0.07)), windpipe=n(0, 0.03), rib_gap=u(0.165, 0.19), rib_drop=u(0.34, 0.56),
         collar=u(0.0, 0.18), bubble=u(-4, 4), vessels=u(0.8, 1.6), haze=abs(n(0, 0.04)), streaks=0.0,
         texture=n(size=(2, 96, 96)), tree=_tree(rng), lobes=[])
-    severity = max(rng.beta(2.2, 1.6), 0.05)  # the low end is a subtle case
+    severity = max(rng.beta(2.4, 1.6), 0.05)  # the low end is a subtle case
     if kind == "bacteria":
         b.lobes = [SimpleNamespace(
-            at=rng.choice([-1, 1]) * u(0.40, 0.70) + 1j * u(-0.45, 0.45), radius=u(0.24, 0.46), tall=u(0.75, 1.3),
-            density=(0.52 + 0.43 * severity) * (1, 0.6)[k], open_airways=u() < 0.4,
+            at=rng.choice([-1, 1]) * u(0.40, 0.70) + 1j * u(-0.45, 0.45), radius=u(0.28, 0.46), tall=u(0.75, 1.3),
+            density=(0.60 + 0.37 * severity) * (1, 0.6)[k], open_airways=u() < 0.4,
             fissure=u(0.0, 0.25) if u() < 0.4 else 9) for k in range(1 + (u() < 0.25))]
     if kind == "virus":
-        b.streaks = 0.6 + 1.2 * severity
-        b.haze += 0.10 + 0.22 * severity
+        b.streaks = 0.9 + 1.3 * severity
+        b.haze += 0.09 + 0.20 * severity
         b.vessels *= 1.1 + 0.4 * severity
     return b
 
@@ -185,7 +185,7 @@ def _expose(rng, attenuation, size):
     density = -np.log(np.clip(beam, 1e-3, None))
     density += 0.7 * (density - gaussian_filter(density, size[1] / 30, truncate=2))
     low, high = np.percentile(density[density > 0.6], [8, 92])  # automatic exposure, set on the patient
-    middle = low + (high - low) * u(0.30, 0.60)
+    middle = low + (high - low) * u(0.25, 0.65)
     tone = 1 / (1 + np.exp(-(density - middle) / (high - low) * u(2.6, 4.2)))
     black = 1 / (1 + np.exp(3 * middle / (high - low)))
     return (255 * np.clip((tone - black) / u(0.86, 1.0), 0, 1)).astype(np.uint8)
@@ -250,7 +250,7 @@ def plan(images=600, seed=0):
             copies = COPIES.get((split, kind), 0)
             while left:
                 number[kind] += 1
-                shots = rng.choice(SHOTS["normal" if kind == "normal" else "pneumonia"])
+                shots = int(rng.choice(SHOTS["normal" if kind == "normal" else "pneumonia"]))
                 shots = min(max(shots, 1 + (copies > 0)), max(left - 1, 1))  # two patients at least
                 prefix = rng.choice(["", "NORMAL2-"])
                 for k in range(shots):
