@@ -291,7 +291,6 @@ def test_the_stand_in_answers_where_the_test_environment_looks(data, serve, monk
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("401", ["HTTP 401", "kaggle.json", "archive.zip"]),
         ("403", ["HTTP 403", "kaggle.json", "archive.zip"]),
         ("404", ["HTTP 404", download.HANDLE, "archive.zip"]),
         ("429", ["HTTP 429", "wait ten minutes", "archive.zip"]),
@@ -318,7 +317,7 @@ def test_what_kaggle_refuses_or_spoils(data, serve, fault, words):
         assert server.transfers == 2  # fetched again once, not for ever
         assert not arrived.exists()
     assert_untouched(data)
-    if not fault.isdigit():
+    if fault in ("page-as-zip", "corrupt", "cut-always"):
         server.fault = ""
         download.fetch()  # nothing of the failure stands in the way
         assert_complete(data)
@@ -499,12 +498,17 @@ def test_a_login_helps_where_one_is_asked_for(data, serve, monkeypatch, capfd, k
     assert SECRET not in all_text(capfd, data)
 
 
-def test_a_login_that_kaggle_refuses(data, serve, capfd, fault="401"):
+@pytest.mark.parametrize(
+    ("fault", "words", "without"), [("401", "HTTP 401", ""), ("page-as-zip", "login page", "kaggle")]
+)
+def test_a_login_that_kaggle_refuses(data, serve, monkeypatch, capfd, fault, words, without):
+    monkeypatch.setenv("CXR_NOT_INSTALLED", without)  # which is not what to say
     write_login(project.ROOT / "kaggle.json", username="reader", key=SECRET)
-    serve(fault=fault)
+    server = serve(fault=fault)
     with pytest.raises(Problem) as problem:
         download.ensure()
-    says(problem, f"HTTP {fault}", "login in kaggle.json", "make a new token", "archive.zip")
+    says(problem, words, "login in kaggle.json", "make a new token", "archive.zip")
+    assert len(server.asked("DownloadDataset")) == 2  # without the login, and with it
     assert SECRET not in str(problem.value) + all_text(capfd, data)
     assert_untouched(data)
 
@@ -750,6 +754,25 @@ def test_a_disk_too_small(data, serve, monkeypatch, capsys, route):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert download.fetch() == data
     assert bool(server.transfers) == (route == "Kaggle")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("full", ["archive", "archive and report"])
+def test_a_disk_full_while_downloading(data, serve, monkeypatch, full):
+    """/dev/full answers every write as a full disk does."""
+    (data / ".download").mkdir()
+    (data / ".download" / download.ARCHIVE).symlink_to("/dev/full")
+    monkeypatch.setattr(zipfile, "is_zipfile", lambda path: False)  # it would read /dev/full, which has no end
+    serve()
+    if full == "archive and report":
+        (data / ".download" / "status").symlink_to("/dev/full")
+        monkeypatch.setattr(Path, "read_text", lambda path: "")  # the same
+        usage = shutil.disk_usage(data)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+    with pytest.raises(Problem) as problem:
+        download.fetch()
+    says(problem, "disk of chest_xray/ is full", "free some space")
+    assert {path.name for path in data.iterdir()} == {"README.md", ".lock", ".download"}
 
 
 def fail_at(number, failure):

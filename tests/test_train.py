@@ -5,7 +5,8 @@ from cxr.backend import keras, tf
 from cxr.project import Problem
 
 RECIPE = [{"layer": "RandomCornerSwap", "settings": {}, "kept": True},
-          {"layer": "RandomZoom", "settings": {"height_factor": 0.2}, "kept": True},
+          {"layer": "RandomFraming", "settings": {}, "kept": True},
+          {"layer": "RandomContrast", "settings": {"factor": 0.3, "value_range": [0, 255]}, "kept": True},
           {"layer": "RandomFlip", "settings": {"mode": "vertical"}, "kept": False},
           {"layer": "RandomSharpness", "settings": {}, "kept": True}]
 
@@ -73,9 +74,27 @@ def test_corner_swap_takes_edges_from_another_image_and_leaves_the_middle():
     np.testing.assert_array_equal(changed[:, 0, 0], np.roll(flat, 1, axis=0)[:, 0, 0])
 
 
+def test_framing_zooms_out_to_black_and_in_to_nothing_new():
+    white = np.full((64, 40, 40, 1), 255, "float32")
+    framed = np.asarray(augment.RandomFraming(aspect=1.0, shift=0.0, turn=0.0, rate=1.0, seed=0)(white, training=True))
+    black = (framed < 128).mean(axis=(1, 2, 3))
+    assert 0.3 < (black > 0.02).mean() < 0.7, "half of them are zoomed out"
+    np.testing.assert_allclose(framed[:, 15:25, 15:25], 255, atol=0.01)
+    largest = 1 - 1 / 1.3 ** 2
+    assert black.max() == pytest.approx(largest, abs=0.05)
+
+
+def test_framing_leaves_a_share_as_it_is(pictures):
+    many = np.repeat(pictures, 50, axis=0)
+    framed = np.asarray(augment.RandomFraming(rate=0.8, seed=2)(many, training=True))
+    same = np.isclose(framed, many, atol=0.01).all(axis=(1, 2, 3)).mean()
+    assert 0.13 < same < 0.27
+
+
 def test_recipe_keeps_what_is_kept_and_repeats_by_seed(pictures):
     first, again, other = (augment.build(RECIPE, seed) for seed in (4, 4, 5))
-    assert [layer.__class__.__name__ for layer in first.layers] == ["RandomCornerSwap", "RandomZoom", "RandomSharpness"]
+    kept = [row["layer"] for row in RECIPE if row["kept"]]
+    assert [layer.__class__.__name__ for layer in first.layers] == kept and "RandomFlip" not in kept
     np.testing.assert_array_equal(first(pictures, training=True), again(pictures, training=True))
     assert not np.allclose(first(pictures, training=True), other(pictures, training=True))
 

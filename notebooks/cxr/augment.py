@@ -1,8 +1,10 @@
-"""Augmentation from a recipe, and the two changes that Keras has no layer for.
+"""Augmentation from a recipe, and the three changes that Keras has no layer for.
 
 Pure Keras 3 (``keras.ops``), so it runs on any backend. The layers take and return batches of shape
 ``(images, height, width, 1)`` with values from 0 to 255, and do nothing outside training.
 """
+
+import math
 
 from .backend import keras
 from .project import Problem
@@ -75,6 +77,54 @@ class RandomCornerSwap(RandomChange):
 
 
 @keras.saving.register_keras_serializable("cxr")
+class RandomFraming(RandomChange):
+    """Zoom in *and out*, each axis by its own factor, turn and shift, in one resampling; beyond the edge is black.
+
+    Keras' RandomZoom, RandomRotation and RandomTranslation resample once each. Three in a row blur every training
+    image, and the network then meets sharper ones in use than it has ever seen.
+
+    Parameters
+    ----------
+    zoom : float
+        Both axes are scaled by up to this factor, up or down, evenly on a log scale.
+    aspect : float
+        The two axes differ by up to this factor.
+    shift : float
+        Largest shift, as a share of the picture.
+    turn : float
+        Largest turn, degrees.
+    rate : float
+        Share of images that are changed; the others stay as sharp as they are.
+    seed : int, optional
+    """
+
+    def __init__(self, zoom=1.3, aspect=1.2, shift=0.08, turn=9.0, rate=0.8, seed=None, **kwargs):
+        super().__init__(seed, **kwargs)
+        self.zoom, self.aspect, self.shift, self.turn, self.rate = zoom, aspect, shift, turn, rate
+
+    def change(self, images):
+        height, width = images.shape[1:3]
+        chosen = ops.cast(self.uniform(images, 0.0, 1.0) < self.rate, images.dtype)
+
+        def draw(most):  # shape (images,); 0, which changes nothing, for those not chosen
+            return ops.reshape(chosen * self.uniform(images, -most, most), (-1,))
+
+        zoom, aspect, turn = draw(math.log(self.zoom)), draw(math.log(self.aspect) / 2), draw(math.radians(self.turn))
+        x_scale, y_scale = ops.exp(zoom + aspect), ops.exp(zoom - aspect)
+        # where each pixel of the result comes from: turned and scaled about the middle, then shifted
+        a, b = ops.cos(turn) * x_scale, -ops.sin(turn) * y_scale
+        c, d = ops.sin(turn) * x_scale, ops.cos(turn) * y_scale
+        x, y, zero = (width - 1) / 2, (height - 1) / 2, ops.zeros_like(a)
+        transform = ops.stack([a, b, x - a * x - b * y + draw(self.shift) * width,
+                               c, d, y - c * x - d * y + draw(self.shift) * height, zero, zero], axis=1)
+        return ops.image.affine_transform(images, transform, fill_mode="constant")
+
+    def get_config(self):
+        return {**super().get_config(), "zoom": self.zoom, "aspect": self.aspect, "shift": self.shift,
+                "turn": self.turn, "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("cxr")
 class RandomSharpness(RandomChange):
     """Blur or sharpen by a random amount and add grain, as another scanner or another JPEG quality would.
 
@@ -83,8 +133,8 @@ class RandomSharpness(RandomChange):
     Parameters
     ----------
     blur : float
-        Largest share of a 5x5 binomial low-pass (about 1 pixel) in the mixture. Down to -0.3 times this, the
-        low-pass is taken away instead, which sharpens.
+        Largest share of a 5x5 binomial low-pass (about 1 pixel) in the mixture. Down to minus this, the low-pass is
+        taken away instead, which sharpens.
     noise : float
         Largest standard deviation of the Gaussian grain, gray levels out of 255.
     seed : int, optional
@@ -98,7 +148,7 @@ class RandomSharpness(RandomChange):
         row = ops.convert_to_tensor([1.0, 4.0, 6.0, 4.0, 1.0], images.dtype) / 16
         low = ops.conv(images, ops.reshape(row, (5, 1, 1, 1)), padding="same")
         low = ops.conv(low, ops.reshape(row, (1, 5, 1, 1)), padding="same")
-        images = images + self.uniform(images, -0.3 * self.blur, self.blur) * (low - images)
+        images = images + self.uniform(images, -self.blur, self.blur) * (low - images)
         grain = keras.random.normal(ops.shape(images), dtype=images.dtype, seed=self.generator)
         return ops.clip(images + grain * self.uniform(images, 0.0, self.noise), 0, 255)
 
@@ -122,8 +172,8 @@ def layer(name: str, settings: dict, seed: int | None = None) -> keras.layers.La
     Problem
         There is no such layer, or it does not take these settings.
     """
-    kind = {"RandomCornerSwap": RandomCornerSwap, "RandomSharpness": RandomSharpness}.get(name)
-    kind = kind or getattr(keras.layers, name, None)
+    own = {"RandomCornerSwap": RandomCornerSwap, "RandomFraming": RandomFraming, "RandomSharpness": RandomSharpness}
+    kind = own.get(name) or getattr(keras.layers, name, None)
     try:
         return kind(**settings, seed=seed, dtype="float32")  # gray levels up to 255 are too coarse in float16
     except (TypeError, ValueError) as error:

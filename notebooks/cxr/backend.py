@@ -1,4 +1,7 @@
-"""Keras (on TensorFlow, unless ``KERAS_BACKEND`` says otherwise), started without TensorFlow's start-up notes. What else it has to say is passed on."""
+"""Keras, on TensorFlow unless ``KERAS_BACKEND`` says otherwise, without TensorFlow's start-up notes.
+
+What else it has to say is passed on.
+"""
 
 import os
 import sys

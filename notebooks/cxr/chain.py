@@ -16,10 +16,18 @@ import pandas as pd
 
 from .project import ROOT, Problem, results_dir, shown
 
+# Columns that stay text on reading whatever is in them: else patients 007 and 7 become one, and 1e5 a number.
+TEXT = ("path", "folder", "class_name", "subtype", "patient", "mode", "sha256", "split", "reason")
+PARTS = ("dataset", "reads", "writes")  # of a lineage record
+
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise Problem(f"{shown(path)} can't be read ({error.strerror}): make it readable, or delete it and run "
+                      f"{_notebook(path.name[:2])} again.") from None
 
 
 def _notebook(number: str) -> str:
@@ -35,6 +43,9 @@ def _load_json(path: Path, maker: str) -> dict:
         raise Problem(f"{shown(path)} is missing: run {maker} to its end, it writes it.") from None
     except ValueError:
         raise Problem(f"{shown(path)} is not readable JSON: run {maker} again, it writes it anew.") from None
+    except OSError as error:
+        raise Problem(f"{shown(path)} can't be read ({error.strerror}): make it readable, or delete it and run "
+                      f"{maker} again.") from None
 
 
 def check(name: str) -> dict:
@@ -58,7 +69,10 @@ def check(name: str) -> dict:
     path, maker = results_dir() / name, _notebook(name[:2])
     if not path.exists():
         raise Problem(f"{shown(path)} is missing: run {maker} first, it makes it.")
-    lineage = _load_json(results_dir() / f"{name[:2]}_lineage.json", maker)
+    record = results_dir() / f"{name[:2]}_lineage.json"
+    lineage = _load_json(record, maker)
+    if not (isinstance(lineage, dict) and all(isinstance(lineage.get(part), dict) for part in PARTS)):
+        raise Problem(f"{shown(record)} does not say what {maker} read and wrote: run {maker} again.")
     if lineage["writes"].get(name) != _sha256(path):
         raise Problem(f"{shown(path)} is not what {maker} last finished writing (it was edited, or the run was "
                       f"cut short): run {maker} again.")
@@ -100,7 +114,7 @@ class Step:
         """Read an earlier step's ``.csv`` as a DataFrame (empty text stays empty text) or ``.json`` as a dict."""
         path = self.path(name)
         if path.suffix == ".csv":
-            return pd.read_csv(path, keep_default_na=False)
+            return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXT, str))
         return _load_json(path, _notebook(name[:2]))
 
     def write(self, name: str, content: pd.DataFrame | dict | str | Callable[[Path], object]) -> None:
@@ -125,10 +139,12 @@ class Step:
             with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=folder) as scratch:
                 unfinished = Path(scratch) / name
                 self._save(unfinished, content)
-                self.writes[name] = _sha256(unfinished)
+                sha256 = _sha256(unfinished)
                 os.replace(unfinished, folder / name)
+                self.writes[name] = sha256
         except OSError as error:
-            raise Problem(f"{shown(folder / name)} can't be written ({error.strerror}): free the disk or make the "
+            reason = error.strerror or str(error).replace(str(folder), shown(folder))
+            raise Problem(f"{shown(folder / name)} can't be written ({reason}): free the disk or make the "
                           "folder writable, or set CXR_RESULTS_DIR to another folder.") from error
 
     def _save(self, path: Path, content) -> None:

@@ -6,6 +6,7 @@ for the other class, under any name and in any letter case.
 
 import hashlib
 import io
+import numbers
 import os
 import re
 import warnings
@@ -16,6 +17,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import StratifiedGroupKFold
 
+from .images import lies_on_its_side, quiet
 from .practice import COMMENT
 from .project import Problem, shown
 
@@ -39,19 +41,34 @@ def patient_of(stem: str) -> str:
     ``person12_virus_3`` is patient ``person12_virus``: the two subtypes are numbered apart. ``IM-0115-0001`` is
     ``IM-0115`` and ``NORMAL2-IM-0115-0001`` is ``NORMAL2-IM-0115``. Any other name is a patient of its own.
     """
-    found = re.match(r"person\d+_(bacteria|virus)|(NORMAL2-)?IM-\d+", stem)
+    found = re.match(r"person\d+_(bacteria|virus)|(NORMAL2-)?IM-\d+", stem, re.IGNORECASE)
     return found[0] if found else stem
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
     """Sub-folders by lower-case name; hidden ones and ``__MACOSX`` left out."""
-    return {path.name.lower(): path for path in sorted(folder.iterdir())
-            if path.is_dir() and not path.name.startswith((".", "__"))}
+    found = {}
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and not _is_junk(path.name):
+                other = found.setdefault(path.name.lower(), path)
+                if other != path:
+                    raise Problem(f"{shown(folder)} holds both {other.name}/ and {path.name}/: merge them into one.")
+    except OSError as error:
+        raise Problem(f"{shown(folder)} can't be listed ({error.strerror}): make it readable, or set CHEST_XRAY_DIR to "
+                      "another folder.") from None
+    return found
+
+
+def _is_junk(folder: str) -> bool:
+    """Left by an operating system or by Jupyter: ``__MACOSX``, ``.Trash-1000``, ``.ipynb_checkpoints``, ..."""
+    return folder.startswith((".", "__"))
 
 
 def _images(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*"))
-            if path.suffix.lower() in FORMATS and not path.name.startswith(".")]
+            if path.suffix.lower() in FORMATS and not path.name.startswith(".")
+            and not any(map(_is_junk, path.relative_to(folder).parts[:-1]))]
 
 
 def _classes(folder: Path) -> dict[str, int]:
@@ -71,25 +88,32 @@ def _classes(folder: Path) -> dict[str, int]:
     return {name: int(name != "normal") for name in names}
 
 
-def _examine(path: Path, name: str) -> dict | str:
-    """What one file is, or in one clause what is wrong with it."""
+def _examine(path: Path, name: str, folder: Path) -> dict | str:
+    """What one file of the data folder is, or in one clause what is wrong with it."""
     try:
+        if path.is_symlink() and not path.exists():
+            return f"{name} is a link to a file that is not there"
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            return f"{name} is a link to a file outside the data folder"
         content = path.read_bytes()
-        if not content:
-            return f"{name} is empty (0 bytes)"
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as picture:
-                kind, frames, mode, (width, height) = (picture.format, getattr(picture, "n_frames", 1), picture.mode,
-                                                       picture.size)
-                if kind != FORMATS[path.suffix.lower()]:
-                    return f"{name} is a {kind} picture under the name of a {FORMATS[path.suffix.lower()]}"
-                if frames > 1:
-                    return f"{name} holds {frames} pictures"
-                if min(width, height) < SMALLEST:
-                    return f"{name} is only {width}x{height} pixels"
-                picture.draft("L", (SMALLEST, SMALLEST))  # reads every byte, but computes few pixels
-                picture.load()
+    except OSError as error:
+        return f"{name} can't be read ({error.strerror})"
+    if not content:
+        return f"{name} is empty (0 bytes)"
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            kind, frames, mode, (width, height) = (picture.format, getattr(picture, "n_frames", 1), picture.mode,
+                                                   picture.size)
+            if kind != FORMATS[path.suffix.lower()]:
+                return f"{name} is a {kind} picture under the name of a {FORMATS[path.suffix.lower()]}"
+            if frames > 1:
+                return f"{name} holds {frames} pictures"
+            if min(width, height) < SMALLEST:
+                return f"{name} is only {width}x{height} pixels"
+            picture.draft("L", (SMALLEST, SMALLEST))  # reads every byte, but computes few pixels
+            picture.load()
+            if lies_on_its_side(picture):
+                width, height = height, width
     except UnidentifiedImageError:
         return f"{name} is not a picture"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -112,14 +136,14 @@ def survey(folder: Path) -> pd.DataFrame:
     -------
     DataFrame
         One row an image, sorted by path; columns ``path`` (posix, below `folder`), ``folder``, ``class_name``,
-        ``label`` (0 normal, 1 the other class), ``subtype``, ``patient``, ``width``, ``height`` (pixels), ``mode``
-        (Pillow's), ``bytes``, ``sha256``.
+        ``label`` (0 normal, 1 the other class), ``subtype``, ``patient``, ``width``, ``height`` (pixels, of the
+        upright picture where EXIF says that it lies on its side), ``mode`` (Pillow's), ``bytes``, ``sha256``.
 
     Raises
     ------
     Problem
         A folder is missing or empty, there are not two classes, or a file is not a whole picture of the kind its
-        name says.
+        name says. A folder may be a link to another disk, a file may not: it would change without a trace.
     """
     labels, rows = _classes(folder), []
     parts = {name: path for name, path in _subfolders(folder).items() if name in ("train", "val", "test")}
@@ -134,8 +158,13 @@ def survey(folder: Path) -> pd.DataFrame:
                              "class_name": inside[class_name].name, "label": label,
                              "subtype": subtype_of(path.stem, label), "patient": patient_of(path.stem)})
                      for path in files]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(lambda row: _examine(row[0], row[1]["path"]), rows))
+    for _, row in rows:
+        if (name := os.fsencode(row["path"]).decode("utf-8", "backslashreplace")) != row["path"]:
+            raise Problem(f"{name} in {shown(folder)} has a name that is not UTF-8: rename it, and run "
+                          "01_download.ipynb again.")
+    with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        found = list(pool.map(lambda row: _examine(row[0], row[1]["path"], folder), rows))
     broken = [what for what in found if isinstance(what, str)]
     if broken:
         more = f", and {len(broken) - 3} more" if len(broken) > 3 else ""
@@ -152,9 +181,11 @@ def describe(manifest: pd.DataFrame, folder: Path) -> dict:
     """
     def drawn(path: str) -> bool:
         with Image.open(folder / path) as picture:
-            return COMMENT.encode() in picture.info.get("comment", b"")
+            comment = picture.info.get("comment", b"")  # text in a PNG
+            return COMMENT in (comment if isinstance(comment, str) else comment.decode("latin-1"))
 
-    synthetic = any(map(drawn, manifest.path))
+    with quiet():
+        synthetic = any(map(drawn, manifest.path))
     fitting = manifest.path.str.contains(r"/(?:person\d+_(?:bacteria|virus)_|(?:NORMAL2-)?IM-\d)").mean()
     if synthetic:
         name = COMMENT
@@ -211,19 +242,26 @@ def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.Dat
     Raises
     ------
     Problem
-        The same picture stands under both classes, or there are too few patients to cut a validation split from.
+        The same picture stands under both classes, there are too few patients to cut a validation split from, or
+        `seed` or `folds` is out of range.
     """
+    for setting, value, least, most in (("SPLIT_SEED", seed, 0, 2 ** 32 - 1), ("FOLDS", folds, 2, len(manifest))):
+        if not (isinstance(value, numbers.Integral) and least <= value <= most):
+            raise Problem(f"{setting} in 02_explore.ipynb is {value!r}: set it to a whole number from {least} to "
+                          f"{most:,}.")
     manifest = manifest.sort_values("path", ignore_index=True)
     for sha256, group in manifest.groupby("sha256"):
         if group.label.nunique() > 1:
-            raise Problem(f"{group.path.iloc[0]} and {group.path.iloc[-1]} are the same picture under two classes: "
+            one, other = group.drop_duplicates("label").path
+            raise Problem(f"{one} and {other} are the same picture under two classes: "
                           "delete the wrong one and run 01_download.ipynb again.")
     test, pool = manifest[manifest.folder == "test"], manifest[manifest.folder == "train"]
     reasons = pd.Series("", index=manifest.index)
     reasons[manifest.folder == "val"] = "official val folder, too small to use"
     reasons[pool.index[pool.duplicated("sha256")]] = "second copy of an image in train"
     reasons[pool.index[pool.sha256.isin(test.sha256)]] = "same picture as one in test"
-    reasons[pool.index[pool.patient.isin(test.patient)]] = "patient is in test"
+    known = pool.sha256[pool.patient.isin(test.patient)]
+    reasons[pool.index[pool.sha256.isin(known)]] = "patient is in test"  # a copy under another name as well
     pool = pool[reasons[pool.index] == ""]
 
     strata = pool.label.astype(str) + pool.subtype

@@ -278,12 +278,14 @@ def _attempt(package: str, login: Login | None, box: Path, progress: "_Progress"
                 if line.endswith("\n"):
                     report |= json.loads(line)
             progress.show(report.get("total"))
-            if ended:
-                return report if report.keys() & {"done", "folder", "trouble"} else {"trouble": "died"}
+            if ended and report.keys() & {"done", "folder", "trouble"}:
+                return report
+            if ended:  # without a word, for which a full disk has no room either
+                return {"trouble": "disk" if shutil.disk_usage(box).free < 10**6 else "died"}
             now = (progress.size(), len(report))
             if now != before:
                 moved, before = time.monotonic(), now
-            elif time.monotonic() - moved > STALL_SECONDS:
+            elif report and time.monotonic() - moved > STALL_SECONDS:  # slow imports are no stall
                 return {"trouble": "mount" if report.get("mount") else "stalled"}
             time.sleep(0.1)
     finally:
@@ -374,8 +376,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _only_this_login(box: Path) -> None:
+def _only_this_login(box: Path, tell) -> None:
     """Hide every login but the one in the environment, or a stale file would spoil a public download."""
+    tell(started=True)
     (box / "home").mkdir(exist_ok=True)
     for name in ("HOME", "USERPROFILE", "KAGGLE_CONFIG_DIR", "XDG_CONFIG_HOME"):
         os.environ[name] = str(box / "home")
@@ -393,7 +396,7 @@ def _by_kagglehub(box: Path, tell) -> bool:
     from kagglehub.kaggle_cache_resolver import DatasetKaggleCacheResolver
     from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
-    _only_this_login(box)
+    _only_this_login(box, tell)
     handle = parse_dataset_handle(f"{HANDLE}/versions/{VERSION}")
     for resolver in (DatasetKaggleCacheResolver(), DatasetColabCacheResolver()):
         try:
@@ -417,7 +420,7 @@ def _by_kagglehub(box: Path, tell) -> bool:
 
 def _by_kaggle(box: Path, tell) -> bool:
     """Bring the archive with the package `kaggle`, which needs a login."""
-    _only_this_login(box)
+    _only_this_login(box, tell)
     import kaggle  # logs in, and prints a help text where it cannot
 
     kaggle.api.authenticate()

@@ -6,16 +6,44 @@ Everything here is NumPy and Pillow; a batch is ``uint8`` of shape ``(images, si
 import hashlib
 import io
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageFilter
+from PIL.Image import Transpose
 
 from .project import Problem, cache_dir, shown
 
 DECODER = 1  # raise it when `decode` changes, so that old caches are not read
+
+
+TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+         6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}  # by EXIF orientation
+
+
+@contextmanager
+def quiet():
+    """Silence what Pillow remarks on odd metadata: it says nothing of the picture, and names folders of the machine."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        yield
+
+
+def _turn(picture: Image.Image) -> Transpose | None:
+    """What makes `picture` upright, as its EXIF block says; None where there is none, or none that can be read."""
+    try:
+        return TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow's EXIF reader raises nearly anything; the picture beside the block is whole
+        return None
+
+
+def lies_on_its_side(picture: Image.Image) -> bool:
+    """Whether `decode` swaps width and height of `picture`, as its EXIF orientation asks."""
+    return _turn(picture) in [TURNS[orientation] for orientation in (5, 6, 7, 8)]
 
 
 def decode(source: bytes | Path, size: int) -> np.ndarray:
@@ -30,7 +58,8 @@ def decode(source: bytes | Path, size: int) -> np.ndarray:
     """
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
         picture.draft("L", (2 * size, 2 * size))
-        picture = ImageOps.exif_transpose(picture)
+        turn = _turn(picture)
+        picture = picture.transpose(turn) if turn is not None else picture
         if picture.mode.startswith("I"):  # 16 bits a pixel, which convert("L") would clip
             picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
         return np.asarray(picture.convert("L").resize((size, size), Image.Resampling.BICUBIC))
@@ -55,12 +84,13 @@ def load(table: pd.DataFrame, folder: Path, size: int) -> np.ndarray:
     Raises
     ------
     Problem
-        A file is gone, or is not the one that the manifest describes.
+        A file is gone, or is not the one that the manifest describes, or the cache can't be written.
     """
     key = hashlib.sha256(f"{DECODER} {size} {table[['path', 'sha256']].to_csv(index=False)}".encode())
     cached = cache_dir() / f"images_{size}px_{key.hexdigest()[:16]}.npy"
-    if cached.exists():
-        return np.load(cached)
+    pictures = _read_cache(cached, (len(table), size, size))
+    if pictures is not None:
+        return pictures
 
     def one(path: str, sha256: str) -> np.ndarray:
         try:
@@ -71,15 +101,40 @@ def load(table: pd.DataFrame, folder: Path, size: int) -> np.ndarray:
         if hashlib.sha256(content).hexdigest() != sha256:
             raise Problem(f"{path} is not the file that 01_manifest.csv describes: "
                           "put the right one back, or run 01_download.ipynb and all after it again.")
-        return decode(content, size)
+        try:
+            return decode(content, size)
+        except Exception as error:
+            raise Problem(f"{path} can't be decoded ({type(error).__name__}), though 01_manifest.csv describes it: "
+                          "replace it, and run 01_download.ipynb and all after it again.") from error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
-        pictures = np.stack(list(pool.map(one, table.path, table.sha256)))
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = cached.with_name(f".{os.getpid()}.{cached.name}")
-    np.save(unfinished, pictures)
-    os.replace(unfinished, cached)
+    with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
+        pictures = list(pool.map(one, table.path, table.sha256))
+    pictures = np.stack(pictures) if pictures else np.empty((0, size, size), np.uint8)
+    _write_cache(cached, pictures)
     return pictures
+
+
+def _read_cache(cached: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """What an earlier run kept; None where there is nothing, or nothing whole."""
+    try:
+        pictures = np.load(cached)
+        return pictures if pictures.shape == shape and pictures.dtype == np.uint8 else None
+    except Exception:  # NumPy takes what is damaged for a zip file, a pickle, ...; whatever it is, it is made again
+        return None
+
+
+def _write_cache(cached: Path, pictures: np.ndarray) -> None:
+    unfinished = cached.with_name(f".{os.getpid()}.{cached.name}")
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            np.save(unfinished, pictures)
+            os.replace(unfinished, cached)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise Problem(f"The image cache in {shown(cached.parent)} can't be written ({error.strerror or error}): free "
+                      "the disk or make the folder writable, or set CXR_CACHE_DIR to another folder.") from error
 
 
 # --- stress: the same X-ray as another scanner, technician or archive might have delivered it -----------------
@@ -137,7 +192,8 @@ def stress(pictures: np.ndarray, seed: int) -> np.ndarray:
     ndarray of uint8, the shape of `pictures`
     """
     rng = np.random.default_rng(seed)
-    others = pictures[rng.permutation(len(pictures))]
+    order, others = rng.permutation(len(pictures)), np.empty_like(pictures)
+    others[order] = pictures[np.roll(order, 1)]  # in a ring, so that none meets itself
     changed = (recode(expose(blur(reframe(swap_corners(own, other, rng), rng), rng), rng), rng)
                for own, other in zip(pictures, others))
     return np.stack(list(changed)) if len(pictures) else pictures

@@ -1,0 +1,97 @@
+"""The project as committed: README against results, settings against each other, no leftovers."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from cxr import chain, publish
+from cxr.project import ROOT, Problem
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def committed(monkeypatch):
+    monkeypatch.delenv("CXR_RESULTS_DIR", raising=False)
+    return ROOT / "results"
+
+
+def tracked():
+    return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_readme_quotes_the_results_exactly(committed):
+    assert f"{publish.START}\n{publish.figures()}\n{publish.END}" in README, "run `make figures`"
+
+
+def test_committed_results_are_one_unbroken_chain_of_the_real_x_rays(committed):
+    for path in sorted(committed.iterdir()):
+        if re.match(r"\d\d_", path.name) and not path.name.endswith("_lineage.json"):
+            lineage = chain.check(path.name)
+            assert lineage["dataset"]["synthetic"] is False, path.name
+
+
+def test_committed_run_beats_the_floor(committed):
+    found = json.loads((committed / "05_metrics.json").read_text())["test"]["at_chosen_threshold"]
+    assert found["accuracy"] >= 0.90 and found["auc"] >= 0.96
+
+
+def test_readme_links_and_pictures_exist():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_make_target_of_readme_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z]+)", README)) | set(re.findall(r"^make ([a-z]+)", README, re.MULTILINE))
+    assert named and named <= targets
+
+
+def test_plain_make_lists_the_commands():
+    said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for command in ("make run", "make run DOWNLOAD=1", 'make run NOTEBOOKS="04 05"', "make test"):
+        assert command in said
+
+
+def test_requirements_are_pinned_with_a_reason_and_conda_reads_them():
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        assert line.startswith("#") or re.fullmatch(r"[\w.-]+==[\d.]+ +# \S.{10,}", line), line
+    assert "- -r requirements.txt" in (ROOT / "environment.yml").read_text()
+
+
+def test_every_import_of_the_project_is_a_stated_requirement():
+    stated = {re.split("==", line)[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines()
+              if not line.startswith("#")}
+    package_of = {"sklearn": "scikit-learn", "pil": "pillow"}
+    for path in (ROOT / "notebooks/cxr").glob("*.py"):
+        for name in re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE):
+            name = package_of.get(name.lower(), name.lower())
+            if name in {"numpy", "pandas", "matplotlib", "seaborn", "scikit-learn", "scipy", "pillow", "keras", "tensorflow",
+                        "kaggle", "kagglehub", "filelock", "tqdm", "papermill", "nbformat", "requests"}:
+                assert name in stated, f"{path.name} imports {name}"
+
+
+def test_no_image_no_login_and_nothing_opaque_is_committed():
+    for name in tracked():
+        assert not name.startswith("chest_xray/") or name == "chest_xray/README.md", name
+        assert not name.endswith((".pkl", ".pickle", ".h5", ".hdf5", ".jpeg", ".jpg", "kaggle.json")), name
+
+
+def test_badges_point_where_they_are_told(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    for name in ("README.md", "notebooks/01_download.ipynb"):
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(publish, "ROOT", tmp_path)
+    publish.write_badges("jane/lungs")
+    for name in ("README.md", "notebooks/01_download.ipynb"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        addresses = set(re.findall(r"(?:github\.com|/github)/([\w.-]+/[\w.-]+?)(?=[/)\s\"]|$)", text))
+        assert addresses == {"jane/lungs"}, addresses
+        assert "/content/chest-xray-notebooks" not in text
+
+
+@pytest.mark.parametrize("repository", ["", "jane", "https://github.com/jane/lungs"])
+def test_badges_refuse_what_is_no_repository(repository):
+    with pytest.raises(Problem, match="REPO.*owner/name"):
+        publish.write_badges(repository)
