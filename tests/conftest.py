@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+
 from cxr import headless, practice
 
 QUICK = {"04": {"EPOCHS": 2}, "05": {"RESAMPLES": 200}}

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import re
 from pathlib import Path
 
@@ -12,11 +11,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from test_data import contents, refused
 
 from cxr import chain
 from cxr.chain import Step
 from cxr.project import Problem
-from test_data import contents, refused
 
 MAKERS = {number: f"{number}_{name}.ipynb" for number, name in
           {"01": "download", "02": "explore", "03": "augment", "04": "train", "05": "evaluate"}.items()}
@@ -67,8 +66,9 @@ def test_a_table_comes_back_as_it_was(results):
     assert b"\r" not in (results / "01_table.csv").read_bytes()
 
 
-@pytest.mark.parametrize("patients", [["007", "7", "07"], ["1e5", "100000", "1E5"], ["True", "False", "True"], ["", "", ""],
-                                      ["inf", "nan", "-1"], ["12345678901234567890", "12345678901234567891", "1"]])
+@pytest.mark.parametrize("patients", [
+    ["007", "7", "07"], ["1e5", "100000", "1E5"], ["True", "False", "True"], ["", "", ""], ["inf", "nan", "-1"],
+    ["12345678901234567890", "12345678901234567891", "1"]])
 def test_what_is_text_stays_text_even_where_it_looks_like_numbers(results, patients):
     """Else patients 007 and 7 become one, or a virus of no name a missing value."""
     step = Step("01_download")
@@ -202,7 +202,7 @@ def test_an_artifact_that_cannot_be_written_is_a_problem_and_the_old_one_stays(f
     assert Step("03_augment").read("02_out.csv").value.item() == 1  # the old one is as good as before
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), ValueError("x")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), ValueError("x")], ids=repr)
 @pytest.mark.parametrize("where", ["in the content", "before renaming"])
 def test_an_interrupt_leaves_the_old_artifact_and_nothing_else(four, monkeypatch, error, where):
     before, step = contents(four), Step("02_explore")
@@ -245,30 +245,74 @@ def spoil_lineage(content):
 
 
 SPOILT = {  # what happened, which artifact is read then, what the sentence names
-    "nothing was run": (lambda f: [path.unlink() for path in f.iterdir()], "01_out.csv", "01_out.csv", "missing", "run 01_download.ipynb"),
-    "the artifact is missing": (lambda f: (f / "02_out.csv").unlink(), "02_out.csv", "02_out.csv", "missing", "run 02_explore.ipynb"),
-    "its lineage is missing": (lambda f: (f / "02_lineage.json").unlink(), "02_out.csv", "02_lineage.json", "missing", "run 02_explore.ipynb"),
-    "the artifact was edited": (lambda f: edit(f / "02_out.csv"), "02_out.csv", "02_out.csv", "edited", "run 02_explore.ipynb again"),
-    "emptied": (lambda f: (f / "02_out.csv").write_text(""), "02_out.csv", "02_out.csv", "edited", "run 02_explore.ipynb again"),
-    "a step cut short": (lambda f: run("02", ["01_out.csv"], "2", done=False), "02_out.csv", "02_out.csv", "cut short", "run 02_explore.ipynb again"),
-    "a file the step never wrote": (lambda f: (f / "02_own.csv").write_text("a\n"), "02_own.csv", "02_own.csv", "last finished", "run 02_explore.ipynb again"),
-    "a folder in its place": (lambda f: ((f / "02_out.csv").unlink(), (f / "02_out.csv").mkdir()), "02_out.csv", "02_out.csv", "can't be read", "run 02_explore.ipynb"),
-    "lineage cut": (spoil_lineage('{"notebook": "02'), "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
+    "nothing was run": (
+        lambda f: [path.unlink() for path in f.iterdir()], "01_out.csv",
+        "01_out.csv", "missing", "run 01_download.ipynb"),
+    "the artifact is missing": (
+        lambda f: (f / "02_out.csv").unlink(), "02_out.csv",
+        "02_out.csv", "missing", "run 02_explore.ipynb"),
+    "its lineage is missing": (
+        lambda f: (f / "02_lineage.json").unlink(),
+        "02_out.csv", "02_lineage.json", "missing", "run 02_explore.ipynb"),
+    "the artifact was edited": (
+        lambda f: edit(f / "02_out.csv"), "02_out.csv",
+        "02_out.csv", "edited", "run 02_explore.ipynb again"),
+    "emptied": (
+        lambda f: (f / "02_out.csv").write_text(""), "02_out.csv",
+        "02_out.csv", "edited", "run 02_explore.ipynb again"),
+    "a step cut short": (
+        lambda f: run("02", ["01_out.csv"], "2", done=False), "02_out.csv",
+        "02_out.csv", "cut short", "run 02_explore.ipynb again"),
+    "a file the step never wrote": (
+        lambda f: (f / "02_own.csv").write_text("a\n"), "02_own.csv",
+        "02_own.csv", "last finished", "run 02_explore.ipynb again"),
+    "a folder in its place": (
+        lambda f: ((f / "02_out.csv").unlink(), (f / "02_out.csv").mkdir()), "02_out.csv",
+        "02_out.csv", "can't be read", "run 02_explore.ipynb"),
+    "lineage cut": (
+        spoil_lineage('{"notebook": "02'),
+        "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
     "lineage empty": (spoil_lineage(""), "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
-    "lineage no text": (lambda f: (f / "02_lineage.json").write_bytes(b"\xff\xfe\0"), "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
-    "lineage an empty object": (spoil_lineage("{}"), "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
+    "lineage no text": (
+        lambda f: (f / "02_lineage.json").write_bytes(b"\xff\xfe\0"),
+        "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
+    "lineage an empty object": (
+        spoil_lineage("{}"),
+        "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
     "lineage a list": (spoil_lineage("[]"), "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
-    "lineage of other types": (spoil_lineage('{"writes": [], "reads": 1, "dataset": {}}'), "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
-    "the input was made anew": (lambda f: run("01", content="2"), "02_out.csv", "02_out.csv", "older 01_out.csv", "run 02_explore.ipynb again"),
-    "the input was edited": (lambda f: edit(f / "01_out.csv"), "02_out.csv", "01_out.csv", "edited", "run 01_download.ipynb again"),
-    "the input is missing": (lambda f: (f / "01_out.csv").unlink(), "02_out.csv", "01_out.csv", "missing", "run 01_download.ipynb"),
-    "the input's step was cut short": (lambda f: run("01", content="2", done=False), "02_out.csv", "01_out.csv", "cut short", "run 01_download.ipynb"),
-    "two steps back: made anew": (lambda f: run("01", content="2"), "03_out.csv", "02_out.csv", "older 01_out.csv", "run 02_explore.ipynb again"),
-    "two steps back: edited": (lambda f: edit(f / "01_out.csv"), "03_out.csv", "01_out.csv", "edited", "run 01_download.ipynb again"),
-    "two steps back: missing": (lambda f: (f / "01_out.csv").unlink(), "03_out.csv", "01_out.csv", "missing", "run 01_download.ipynb"),
-    "half the chain made anew": (lambda f: (run("01", content="2"), run("02", ["01_out.csv"], "2")), "03_out.csv", "03_out.csv", "older 02_out.csv", "run 03_augment.ipynb again"),
-    "one of two inputs made anew": (lambda f: run("03", ["02_out.csv"], "2"), "04_out.csv", "04_out.csv", "older 03_out.csv", "run 04_train.ipynb again"),
-    "a changed subset": (lambda f: run("02", ["01_out.csv"], "2"), "04_out.csv", "03_out.csv", "older 02_out.csv", "run 03_augment.ipynb again"),
+    "lineage of other types": (
+        spoil_lineage('{"writes": [], "reads": 1, "dataset": {}}'),
+        "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
+    "the input was made anew": (
+        lambda f: run("01", content="2"), "02_out.csv",
+        "02_out.csv", "older 01_out.csv", "run 02_explore.ipynb again"),
+    "the input was edited": (
+        lambda f: edit(f / "01_out.csv"), "02_out.csv",
+        "01_out.csv", "edited", "run 01_download.ipynb again"),
+    "the input is missing": (
+        lambda f: (f / "01_out.csv").unlink(), "02_out.csv",
+        "01_out.csv", "missing", "run 01_download.ipynb"),
+    "the input's step was cut short": (
+        lambda f: run("01", content="2", done=False), "02_out.csv",
+        "01_out.csv", "cut short", "run 01_download.ipynb"),
+    "two steps back: made anew": (
+        lambda f: run("01", content="2"), "03_out.csv",
+        "02_out.csv", "older 01_out.csv", "run 02_explore.ipynb again"),
+    "two steps back: edited": (
+        lambda f: edit(f / "01_out.csv"), "03_out.csv",
+        "01_out.csv", "edited", "run 01_download.ipynb again"),
+    "two steps back: missing": (
+        lambda f: (f / "01_out.csv").unlink(), "03_out.csv",
+        "01_out.csv", "missing", "run 01_download.ipynb"),
+    "half the chain made anew": (
+        lambda f: (run("01", content="2"), run("02", ["01_out.csv"], "2")), "03_out.csv",
+        "03_out.csv", "older 02_out.csv", "run 03_augment.ipynb again"),
+    "one of two inputs made anew": (
+        lambda f: run("03", ["02_out.csv"], "2"), "04_out.csv",
+        "04_out.csv", "older 03_out.csv", "run 04_train.ipynb again"),
+    "a changed subset": (
+        lambda f: run("02", ["01_out.csv"], "2"), "04_out.csv",
+        "03_out.csv", "older 02_out.csv", "run 03_augment.ipynb again"),
 }
 
 
@@ -291,7 +335,8 @@ def test_an_unreadable_artifact_is_named(four, monkeypatch):
         return real(path, *arguments, **options)
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(Problem, match=r"02_out\.csv can't be read \(Permission denied\): .*02_explore\.ipynb") as caught:
+    said = r"02_out\.csv can't be read \(Permission denied\): .*02_explore\.ipynb"
+    with pytest.raises(Problem, match=said) as caught:
         Step("03_augment").read("02_out.csv")
     assert str(four) not in str(caught.value)
 
@@ -317,7 +362,8 @@ def test_a_whole_chain_is_read(four, case):
 def test_lineage_tells_what_was_read_and_written(four):
     record = json.loads((four / "04_lineage.json").read_text())
     assert record["notebook"] == "04_train" and record["dataset"] == DATASET
-    assert set(record["reads"]) == {"01_out.csv", "03_out.csv"} and set(record["writes"]) == {"04_out.csv", "04_more.json"}
+    assert set(record["reads"]) == {"01_out.csv", "03_out.csv"}
+    assert set(record["writes"]) == {"04_out.csv", "04_more.json"}
     assert record["reads"]["01_out.csv"] == chain._sha256(four / "01_out.csv")
 
 

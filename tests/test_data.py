@@ -44,8 +44,10 @@ def exif(orientation):
 
 
 WHOLE = encoded(FILM)
-NAMES = [f"train/NORMAL/{'NORMAL2-' * (i > 4)}IM-{i:04d}-0001{end}.jpeg" for i in range(8) for end in ("", "-0001")[:1 + i % 2]]
-NAMES += [f"train/PNEUMONIA/person{i}_{('bacteria', 'virus')[i % 2]}_{i * 3 + k}.jpeg" for i in range(12) for k in range(1 + i % 3)]
+NAMES = [f"train/NORMAL/{'NORMAL2-' * (i > 4)}IM-{i:04d}-0001{end}.jpeg"
+         for i in range(8) for end in ("", "-0001")[:1 + i % 2]]
+NAMES += [f"train/PNEUMONIA/person{i}_{('bacteria', 'virus')[i % 2]}_{i * 3 + k}.jpeg"
+          for i in range(12) for k in range(1 + i % 3)]
 NAMES += [f"test/NORMAL/IM-{i:04d}-0001.jpeg" for i in range(100, 104)]
 NAMES += [f"test/PNEUMONIA/person{i}_virus_{i}.jpeg" for i in range(101, 106, 2)]
 NAMES += ["val/NORMAL/IM-0900-0001.jpeg", "val/PNEUMONIA/person900_bacteria_1.jpeg"]
@@ -200,8 +202,10 @@ FOLDERS = {
     "class missing in test": (lambda x: remove(x / "test/NORMAL"), "test/normal", "put the images of this class there"),
     "class of other files": (lambda x: (empty(x / "test/NORMAL"), put(x, {"test/NORMAL/1.dcm": WHOLE})),
                              "test/NORMAL", ".jpeg", "put the images of this class there"),
-    "class in two spellings": (lambda x: put(x, {"train/Normal/1.jpeg": WHOLE}), ".../train", "NORMAL/ and Normal/", "merge"),
-    "train in two spellings": (lambda x: put(x, {"Train/NORMAL/1.jpeg": WHOLE}), ".../xrays", "Train/ and train/", "merge"),
+    "class in two spellings": (
+        lambda x: put(x, {"train/Normal/1.jpeg": WHOLE}), ".../train", "NORMAL/ and Normal/", "merge"),
+    "train in two spellings": (
+        lambda x: put(x, {"Train/NORMAL/1.jpeg": WHOLE}), ".../xrays", "Train/ and train/", "merge"),
 }
 
 
@@ -240,7 +244,7 @@ FILES = {
     "zero bytes": ("a.jpeg", b"", "0 bytes"),
     "JPEG cut at 50%": ("a.jpeg", WHOLE[:len(WHOLE) // 2], "damaged (image file is truncated"),
     "JPEG cut at 95%": ("a.jpeg", WHOLE[:len(WHOLE) * 95 // 100], "damaged (image file is truncated"),
-    "progressive JPEG cut at 95%": ("a.jpg", PROGRESSIVE[:len(PROGRESSIVE) * 95 // 100], "damaged (image file is trunc"),
+    "progressive JPEG cut at 95%": ("a.jpg", PROGRESSIVE[:len(PROGRESSIVE) * 95 // 100], "damaged (image file"),
     "JPEG cut in its header": ("a.jpeg", WHOLE[:30], "damaged"),
     "PNG cut at 50%": ("a.png", PNG[:len(PNG) // 2], "damaged (image file is truncated"),
     "PNG cut at 95%": ("a.png", PNG[:len(PNG) * 95 // 100], "damaged (image file is truncated"),
@@ -407,9 +411,11 @@ def test_a_whole_picture_of_any_kind_goes_through(world, case):
 
 
 @pytest.mark.parametrize("junk", [
-    "train/NORMAL/Thumbs.db", "train/NORMAL/.DS_Store", "train/NORMAL/._IM-0001-0001.jpeg", "__MACOSX/train/NORMAL/a.jpeg",
+    "train/NORMAL/Thumbs.db", "train/NORMAL/.DS_Store", "train/NORMAL/._IM-0001-0001.jpeg",
+    "__MACOSX/train/NORMAL/a.jpeg",
     "train/__MACOSX/NORMAL/a.jpeg", "train/NORMAL/__MACOSX/a.jpeg", "train/.ipynb_checkpoints/a.jpeg",
-    "train/NORMAL/.ipynb_checkpoints/a-checkpoint.jpeg", "test/NORMAL/.Trash-1000/files/a.jpeg", "train/NORMAL/desktop.ini",
+    "train/NORMAL/.ipynb_checkpoints/a-checkpoint.jpeg", "test/NORMAL/.Trash-1000/files/a.jpeg",
+    "train/NORMAL/desktop.ini",
     ".incoming/train/COVID/a.jpeg", "README.md", "train/NORMAL/notes.txt"])
 def test_what_systems_leave_behind_is_no_image(world, junk):
     clean = data.survey(world.xrays)
@@ -451,7 +457,8 @@ KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 DESCRIBED = {
     "Kaggle's names": ({**SET, SOME: WHOLE}, KAGGLE, False),
     "all of one size": (SET, f"{KAGGLE}, copy resized to {WIDE}x{HIGH} pixels", False),
-    "other names": ({name.replace("IM-", "x").replace("person", "y"): c for name, c in SET.items()}, "folder xrays", False),
+    "other names": (
+        {name.replace("IM-", "x").replace("person", "y"): c for name, c in SET.items()}, "folder xrays", False),
     "one drawn picture": ({**SET, SOME: encoded(noise(""), comment=COMMENT.encode())}, COMMENT, True),
     "another comment": ({**SET, SOME: encoded(FILM, comment=b"Lavc58")}, KAGGLE, False),
     "a drawn picture as PNG": ({**SET, "train/NORMAL/a.png": encoded(noise(""), "PNG", pnginfo=(
@@ -553,9 +560,10 @@ def test_the_same_seed_gives_the_same_split_in_whatever_order_the_files_come():
     manifest = large()
 
     def fingerprint(table, seed):
-        return hashlib.sha256("".join(part.to_csv(index=False) for part in data.split(table, seed)).encode()).hexdigest()
+        text = "".join(part.to_csv(index=False) for part in data.split(table, seed))
+        return hashlib.sha256(text.encode()).hexdigest()
 
-    orders = [manifest, manifest[::-1], manifest.sample(frac=1, random_state=1), manifest.sample(frac=1, random_state=2)]
+    orders = [manifest, manifest[::-1], *(manifest.sample(frac=1, random_state=state) for state in (1, 2))]
     assert len({fingerprint(order, 5) for order in orders}) == 1
     assert len({fingerprint(manifest, seed) for seed in range(4)}) == 4
 
@@ -566,29 +574,32 @@ def test_folds_say_how_large_validation_is(folds, low, high):
     assert low < (split.split[split.split != "test"] == "val").mean() < high
 
 
+IN_TEST, SECOND = "patient is in test", "second copy of an image in train"
+IN_VAL = "official val folder, too small to use"
+TWIN = "same picture as one in test"
 FORCED = {  # rows added to the large manifest: {path: reason it is left out, None where it stays}
     "a patient of test in train": (
-        [row("train/NORMAL/IM-2001-0009.jpeg")], {"train/NORMAL/IM-2001-0009.jpeg": "patient is in test"}),
+        [row("train/NORMAL/IM-2001-0009.jpeg")], {"train/NORMAL/IM-2001-0009.jpeg": IN_TEST}),
     "a test picture in train": (
         [row("train/NORMAL/IM-0000-0009.jpeg", "same"), row("test/NORMAL/IM-2000-0009.jpeg", "same")],
-        {"train/NORMAL/IM-0000-0009.jpeg": "same picture as one in test", "test/NORMAL/IM-2000-0009.jpeg": None}),
+        {"train/NORMAL/IM-0000-0009.jpeg": TWIN, "test/NORMAL/IM-2000-0009.jpeg": None}),
     "the same, twice in train": (
         [row("train/NORMAL/IM-0000-0009.jpeg", "same"), row("train/NORMAL/IM-0001-0009.jpeg", "same"),
          row("test/NORMAL/IM-2000-0009.jpeg", "same")],
-        dict.fromkeys(["train/NORMAL/IM-0000-0009.jpeg", "train/NORMAL/IM-0001-0009.jpeg"], "same picture as one in test")),
+        {"train/NORMAL/IM-0000-0009.jpeg": TWIN, "train/NORMAL/IM-0001-0009.jpeg": TWIN}),
     "copies inside train": (
         [row(f"train/NORMAL/IM-000{i}-0009.jpeg", "same") for i in range(3)],
-        {"train/NORMAL/IM-0000-0009.jpeg": None, "train/NORMAL/IM-0001-0009.jpeg": "second copy of an image in train",
-         "train/NORMAL/IM-0002-0009.jpeg": "second copy of an image in train"}),
+        {"train/NORMAL/IM-0000-0009.jpeg": None, "train/NORMAL/IM-0001-0009.jpeg": SECOND,
+         "train/NORMAL/IM-0002-0009.jpeg": SECOND}),
     "copies inside test": (
         [row("test/NORMAL/IM-2000-0009.jpeg", "same"), row("test/NORMAL/IM-2001-0009.jpeg", "same")],
         {"test/NORMAL/IM-2000-0009.jpeg": None, "test/NORMAL/IM-2001-0009.jpeg": None}),
     "a copy of train in val": (
         [row("train/NORMAL/IM-0000-0009.jpeg", "same"), row("val/NORMAL/IM-4000-0009.jpeg", "same")],
-        {"train/NORMAL/IM-0000-0009.jpeg": None, "val/NORMAL/IM-4000-0009.jpeg": "official val folder, too small to use"}),
+        {"train/NORMAL/IM-0000-0009.jpeg": None, "val/NORMAL/IM-4000-0009.jpeg": IN_VAL}),
     "a film of a test patient, copied under another name": (
         [row("train/NORMAL/IM-0000-0009.jpeg", "same"), row("train/NORMAL/IM-2001-0009.jpeg", "same")],
-        {"train/NORMAL/IM-0000-0009.jpeg": "patient is in test", "train/NORMAL/IM-2001-0009.jpeg": "patient is in test"}),
+        {"train/NORMAL/IM-0000-0009.jpeg": IN_TEST, "train/NORMAL/IM-2001-0009.jpeg": IN_TEST}),
 }
 
 
@@ -607,7 +618,8 @@ def test_what_would_leak_is_left_out_with_its_reason(case):
 @pytest.mark.parametrize("paths, named", [
     (["train/NORMAL/a.jpeg", "train/PNEUMONIA/b.jpeg"], ["train/NORMAL/a.jpeg", "train/PNEUMONIA/b.jpeg"]),
     (["test/PNEUMONIA/b.jpeg", "train/NORMAL/a.jpeg"], ["test/PNEUMONIA/b.jpeg", "train/NORMAL/a.jpeg"]),
-    (["test/NORMAL/a.jpeg", "test/PNEUMONIA/b.jpeg", "train/NORMAL/c.jpeg"], ["test/NORMAL/a.jpeg", "test/PNEUMONIA/b.jpeg"]),
+    (["test/NORMAL/a.jpeg", "test/PNEUMONIA/b.jpeg", "train/NORMAL/c.jpeg"],
+     ["test/NORMAL/a.jpeg", "test/PNEUMONIA/b.jpeg"]),
     (["val/NORMAL/a.jpeg", "train/PNEUMONIA/b.jpeg"], ["val/NORMAL/a.jpeg", "train/PNEUMONIA/b.jpeg"]),
 ])
 def test_one_picture_under_two_classes_is_refused_with_both_names(paths, named):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr import download, project
+from cxr import archive, download, project
 from cxr.project import Problem
 from kaggle_server import PORT, KaggleServer
 
@@ -326,7 +326,7 @@ def test_what_kaggle_refuses_or_spoils(data, serve, fault, words):
 def test_offline_without_cache(data):
     with pytest.raises(Problem) as problem:
         download.ensure()
-    says(problem, "could not be reached", "check the network", download.PAGE, "chest_xray/archive.zip")
+    says(problem, "could not be reached", "check the network", archive.PAGE, "chest_xray/archive.zip")
     assert_untouched(data)
 
 
@@ -714,7 +714,7 @@ def test_a_bad_archive_leaves_nothing_behind(data, tmp_path, name):
 
 def test_an_archive_that_is_too_big_altogether(data, monkeypatch):
     put_zip(data, ARCHIVE)
-    monkeypatch.setattr(download, "MAX_BYTES", 10**6)
+    monkeypatch.setattr(archive, "MAX_BYTES", 10**6)
     with pytest.raises(Problem) as problem:
         download.ensure()
     says(problem, "chest_xray/archive.zip", "would unpack to", "delete it")
@@ -724,7 +724,7 @@ def test_an_archive_that_is_too_big_altogether(data, monkeypatch):
 def test_a_missing_archive(data, tmp_path):
     with pytest.raises(Problem) as problem:
         download.extract(data / "gone.zip", data)
-    says(problem, "chest_xray/gone.zip is not there", download.PAGE)
+    says(problem, "chest_xray/gone.zip is not there", archive.PAGE)
 
 
 def test_a_split_that_is_already_there_is_not_overwritten(data, tmp_path):

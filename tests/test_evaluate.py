@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import metrics
+
 from cxr import evaluate
 from cxr.project import Problem
-from sklearn import metrics
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import sys
 
 import nbformat
 import pytest
+
 from cxr import headless, practice
 from cxr.project import ROOT, Problem
 
@@ -33,7 +34,8 @@ def test_execution_is_in_place_and_tidy(tmp_path):
 
 
 @pytest.mark.parametrize("source, said", [
-    ("from cxr.project import Problem\nraise Problem('x.csv is missing: run 01 first.')", "^x.csv is missing: run 01 first.$"),
+    ("from cxr.project import Problem\nraise Problem('x.csv is missing: run 01 first.')",
+     "^x.csv is missing: run 01 first.$"),
     ("1 / 0", "a.ipynb stopped in cell 1 with ZeroDivisionError"),
 ])
 def test_a_failing_notebook_is_left_as_it_was(tmp_path, source, said):
@@ -52,8 +54,9 @@ def recorded(monkeypatch, tmp_path):
     for variable in ("CHEST_XRAY_DIR", "CXR_RESULTS_DIR"):  # set first, so that what `main` sets is undone
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
-    monkeypatch.setattr(headless, "run", lambda notebooks, output: calls.append(
-        ([path.name[:2] for path in notebooks], output, os.environ.get("CXR_RESULTS_DIR"), os.environ["CHEST_XRAY_DIR"])))
+    monkeypatch.setattr(headless, "run", lambda notebooks, output: calls.append((
+        [path.name[:2] for path in notebooks], output,
+        os.environ.get("CXR_RESULTS_DIR"), os.environ["CHEST_XRAY_DIR"])))
     monkeypatch.setattr(headless, "_summary", lambda: "")
     return calls
 

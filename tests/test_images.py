@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from test_data import encoded, exif, noise, put, refused
 
 from cxr import images
 from cxr.practice import draw_chest
 from cxr.project import Problem
-from test_data import encoded, exif, noise, put, refused
 
 FILM = draw_chest(np.random.default_rng(3), "bacteria", (900, 1200))
 SIZE = 32
@@ -29,7 +29,7 @@ def reference(content, size):
 
 
 def table_of(files):
-    return pd.DataFrame({"path": list(files), "sha256": [hashlib.sha256(content).hexdigest() for content in files.values()]})
+    return pd.DataFrame({"path": list(files), "sha256": [hashlib.sha256(c).hexdigest() for c in files.values()]})
 
 
 @pytest.fixture
@@ -191,13 +191,19 @@ def test_no_rows_give_no_pictures(world, files):
     assert pictures.shape == (0, SIZE, SIZE) and pictures.dtype == np.uint8
 
 
+def flip(path):
+    """Turn over one bit near the end of a file."""
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+
+
 SPOILT = {
     "deleted": (lambda path: path.unlink(), "can't be read", "put it back"),
-    "emptied": (lambda path: path.write_bytes(b""), "not the file that 01_manifest.csv describes", "put the right one back"),
-    "one bit flipped": (lambda path: path.write_bytes(path.read_bytes()[:-9] + bytes([path.read_bytes()[-9] ^ 1])
-                                                      + path.read_bytes()[-8:]), "not the file", "put the right one back"),
-    "another of the same size": (lambda path: path.write_bytes(encoded(noise("x"))[:1].ljust(path.stat().st_size, b"x")),
-                                 "not the file", "put the right one back"),
+    "emptied": (lambda path: path.write_bytes(b""), "not the file that 01_manifest.csv describes", "put the right"),
+    "one bit flipped": (flip, "not the file that 01_manifest.csv describes", "put the right one back"),
+    "another of the same size": (lambda path: path.write_bytes(bytes(path.stat().st_size)), "not the file",
+                                 "put the right one back"),
     "a folder now": (lambda path: (path.unlink(), path.mkdir()), "can't be read", "put it back"),
     "a link to nothing now": (lambda path: (path.unlink(), path.symlink_to("x")), "can't be read", "put it back"),
 }
@@ -231,7 +237,7 @@ def test_a_file_that_may_not_be_read_is_named(world, files, monkeypatch):
 
 FAILURES = {  # where a write can fail, with what, and what the sentence says
     "disk full": ("numpy.save", OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-    "disk full, as NumPy says it": ("numpy.save", OSError("4096 requested and 100 written"), "requested and 100 written"),
+    "disk full, as NumPy says it": ("numpy.save", OSError("4096 requested and 100 written"), "and 100 written"),
     "read-only folder": ("numpy.save", PermissionError(13, "Permission denied"), "Permission denied"),
     "renaming refused": ("os.replace", PermissionError(13, "Permission denied"), "Permission denied"),
     "folder refused": ("pathlib.Path.mkdir", OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
@@ -251,7 +257,8 @@ def failing(where, error):
 def test_a_cache_that_cannot_be_written_is_a_problem_and_leaves_nothing(world, files, monkeypatch, case):
     where, error, said = FAILURES[case]
     images.load(table_of(files), world / "xrays", SIZE)  # an earlier cache stays
-    with refused("cache", said, "free the disk", "CXR_CACHE_DIR", keeping=kept(world)), monkeypatch.context() as patched:
+    with (refused("cache", said, "free the disk", "CXR_CACHE_DIR", keeping=kept(world)),
+          monkeypatch.context() as patched):
         patched.setattr(where, failing(where, error))
         images.load(table_of(files), world / "xrays", SIZE + 1)
     images.load(table_of(files), world / "xrays", SIZE + 1)

@@ -8,11 +8,12 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from sklearn import metrics
+
 from conftest import QUICK
 from cxr import headless, images
 from cxr.project import ROOT, Problem
-from PIL import Image
-from sklearn import metrics
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 CORE = [path.name for path in NOTEBOOKS if path.name[:2] in headless.CORE]

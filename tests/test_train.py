@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from cxr import augment, train
 from cxr.backend import keras, tf
 from cxr.project import Problem

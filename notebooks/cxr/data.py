@@ -17,11 +17,11 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import StratifiedGroupKFold
 
+from .archive import HANDLE
 from .images import lies_on_its_side, quiet
 from .practice import COMMENT
 from .project import Problem, shown
 
-KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 FORMATS = {".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG"}
 SMALLEST = 32  # pixels; below this no rib can be seen
 COLUMNS = ["path", "folder", "class_name", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256"]
@@ -191,7 +191,7 @@ def describe(manifest: pd.DataFrame, folder: Path) -> dict:
         name = COMMENT
     elif fitting > 0.9:
         sizes = manifest[["width", "height"]].drop_duplicates()
-        name = KAGGLE + (f", copy resized to {sizes.width.iloc[0]}x{sizes.height.iloc[0]} pixels"
+        name = HANDLE + (f", copy resized to {sizes.width.iloc[0]}x{sizes.height.iloc[0]} pixels"
                          if len(sizes) == 1 else "")
     else:
         name = f"folder {folder.name}"
@@ -250,7 +250,7 @@ def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.Dat
             raise Problem(f"{setting} in 02_explore.ipynb is {value!r}: set it to a whole number from {least} to "
                           f"{most:,}.")
     manifest = manifest.sort_values("path", ignore_index=True)
-    for sha256, group in manifest.groupby("sha256"):
+    for _, group in manifest[manifest.duplicated("sha256", keep=False)].groupby("sha256"):
         if group.label.nunique() > 1:
             one, other = group.drop_duplicates("label").path
             raise Problem(f"{one} and {other} are the same picture under two classes: "
@@ -283,4 +283,5 @@ def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.Dat
                           f"{'test' if part == 'test' else 'train'} folder, or choose another SPLIT_SEED in "
                           "02_explore.ipynb.")
     left_out = manifest.assign(reason=reasons).loc[reasons != "", ["path", "reason"]].reset_index(drop=True)
-    return table.loc[table.split != "", ["path", "label", "subtype", "patient", "split"]].reset_index(drop=True), left_out
+    table = table.loc[table.split != "", ["path", "label", "subtype", "patient", "split"]].reset_index(drop=True)
+    return table, left_out

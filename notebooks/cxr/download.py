@@ -17,56 +17,30 @@ import errno
 import json
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import threading
 import time
-import unicodedata
 import zipfile
-import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from . import project
+from .archive import HANDLE, SPLITS, BadArchive, by_hand, explained, extract, need_room, readable, remove, tidy
+from .login import TOKENS, VARIABLES, Login, credentials
 from .project import Problem, shown
 
-HANDLE = "paultimothymooney/chest-xray-pneumonia"
 VERSION = 2
-PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
-TOKENS = "https://www.kaggle.com/settings"
 MOUNTS = ("/kaggle/input/chest-xray-pneumonia", f"/kaggle/input/datasets/{HANDLE}")
 
-SPLITS = ("train", "test", "val")
-IMAGES = (".jpeg", ".jpg", ".png")
 ARCHIVE = HANDLE.split("/")[1] + ".zip"  # the name under which both client libraries resume
 
 STALL_SECONDS = 60  # without a new byte; the libraries themselves would wait for ever
 LOCK_SECONDS = 3 * 3600
 TRIES = 3  # starts in a row that bring nothing new
 PAUSE_SECONDS = 5  # before the next one
-MAX_BYTES = 8 * 10**9  # the real archive unpacks to 2.4 GB
-MAX_RATIO = 100  # JPEG hardly compresses
-LOGIN_VARIABLES = ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN")
-
-
-class BadArchive(Problem):
-    """An archive that must not, or cannot, be extracted; `reason` is the middle of its sentence."""
-
-    def __init__(self, archive: Path, reason: str):
-        super().__init__(f"{shown(archive)} {reason}: delete it and download it again from {PAGE}.")
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Login:
-    """A Kaggle login: where it came from, and the variables that hand it to a child process."""
-
-    source: str
-    variables: dict = field(repr=False)
 
 
 # ------------------------------------------------------------------------------------- finding
@@ -88,7 +62,7 @@ def find() -> Path | None:
         half a data set or another one.
     """
     data = project.data_dir()
-    with _explained(data):
+    with explained(data):
         if found := _holding(data):
             return found
         if os.environ.get("CHEST_XRAY_DIR"):
@@ -177,15 +151,15 @@ def fetch() -> Path:
         If no route works; the sentence says what to do by hand.
     """
     data = project.data_dir()
-    with _explained(data), _one_at_a_time(data):
-        _tidy(data)
+    with explained(data), _one_at_a_time(data):
+        tidy(data)
         if found := _holding(data):
             return found
         _refuse_strangers(data)
-        by_hand = sorted(data.glob("*.zip"))
-        if by_hand:
-            extract(by_hand[0], data)
-            print(f"{shown(by_hand[0])} is no longer needed.")
+        zips = sorted(data.glob("*.zip"))
+        if zips:
+            extract(zips[0], data)
+            print(f"{shown(zips[0])} is no longer needed.")
             return data
         return _fetch_from_kaggle(data)
 
@@ -201,19 +175,19 @@ def _fetch_from_kaggle(data: Path) -> Path:
             if not zipfile.is_zipfile(arrived):  # else it was complete, and only the extraction failed
                 arrived = _download(box)
             if arrived.is_dir():
-                _remove(box)
+                remove(box)
                 if found := _holding(arrived):
                     return found
-                raise Problem(f"{shown(arrived)}/, mounted by Kaggle, holds no train/ and test/: {_by_hand()}.")
+                raise Problem(f"{shown(arrived)}/, mounted by Kaggle, holds no train/ and test/: {by_hand()}.")
             extract(arrived, data)
-            _remove(box)
+            remove(box)
             return data
         except BadArchive as bad:
             # The libraries take an archive of the right size for a good one, so it must go.
             (box / ARCHIVE).unlink(missing_ok=True)
             if last:
                 raise Problem(f"The archive from Kaggle {bad.reason}, twice in a row: try another network, or "
-                              f"{_by_hand()}.") from None
+                              f"{by_hand()}.") from None
             print(f"The archive {bad.reason}; fetching it once more.")
     raise AssertionError("unreachable")
 
@@ -262,7 +236,7 @@ def _attempt(package: str, login: Login | None, box: Path, progress: "_Progress"
     """Run `package` once in a child process and watch it; returns what the child reported."""
     status = box / "status"
     status.write_text("")
-    env = {name: value for name, value in os.environ.items() if name not in LOGIN_VARIABLES}
+    env = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     env |= login.variables if login else {}
     here = str(Path(__file__).resolve().parents[1])
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
@@ -308,8 +282,8 @@ class _Progress:
             return
         if self.tenth is None:
             # Half as much again for the extracted files: the archive holds every image twice.
-            _need_room(self.archive.parents[1], total - self.size() + total // 2)
-            print(f"Downloading the X-rays from Kaggle ({_bytes(total)}).")
+            need_room(self.archive.parents[1], total - self.size() + total // 2)
+            print(f"Downloading the X-rays from Kaggle ({readable(total)}).")
             self.tenth = 0
         tenth = 10 * min(self.size(), total) // total
         if tenth > self.tenth:
@@ -319,32 +293,26 @@ class _Progress:
 
 def _sentence(trouble: str, login: Login | None, data: Path) -> str:
     """The one sentence for what a child reported."""
-    again, by_hand = "run 01_download.ipynb again", _by_hand()
+    again, manually = "run 01_download.ipynb again", by_hand()
     if trouble in ("401", "403", "page"):
         said = "sent a login page instead of the archive" if trouble == "page" else f"answered HTTP {trouble}"
         if login:
-            return f"Kaggle {said} to the login in {login.source}: make a new token at {TOKENS}, or {by_hand}."
+            return f"Kaggle {said} to the login in {login.source}: make a new token at {TOKENS}, or {manually}."
         return (f"Kaggle {said}: save a token from {TOKENS} as kaggle.json in the project folder (kaggle.json.example "
-                f"shows its form) and {again}, or {by_hand}.")
+                f"shows its form) and {again}, or {manually}.")
     return {
-        "404": f"Kaggle has no version {VERSION} of {HANDLE} any more (HTTP 404): {by_hand}.",
-        "429": f"Kaggle asks for fewer requests (HTTP 429): wait ten minutes and {again}, or {by_hand}.",
+        "404": f"Kaggle has no version {VERSION} of {HANDLE} any more (HTTP 404): {manually}.",
+        "429": f"Kaggle asks for fewer requests (HTTP 429): wait ten minutes and {again}, or {manually}.",
         "network": f"Kaggle could not be reached or broke off: check the network and {again}, "
-        f"which goes on from what has arrived, or {by_hand}.",
+        f"which goes on from what has arrived, or {manually}.",
         "stalled": f"Kaggle sent nothing for {STALL_SECONDS:g} seconds: check the network and {again}, "
-        f"which goes on from what has arrived, or {by_hand}.",
+        f"which goes on from what has arrived, or {manually}.",
         "disk": f"The disk of {shown(data)}/ is full: free some space and {again}, which goes on from there.",
         "mount": f"Kaggle promised to mount the X-rays under /kaggle/input but nothing came in {STALL_SECONDS:g} "
         f"seconds: add {HANDLE} with Add Input, or set DISABLE_KAGGLE_CACHE=1 (in Colab DISABLE_COLAB_CACHE=1) "
         f"to download it, and {again}.",
-        "missing": f"kagglehub is not installed for this kernel: install requirements.txt and {again}, or {by_hand}.",
-    }.get(trouble, f"The download from Kaggle failed ({trouble}): {again}, or {by_hand}.")
-
-
-def _by_hand() -> str:
-    data = shown(project.data_dir())
-    return (f"download the zip file from {PAGE} yourself, save it as {data}/archive.zip (or unzip it so that "
-            f"{data}/train and {data}/test exist) and run 01_download.ipynb again")
+        "missing": f"kagglehub is not installed for this kernel: install requirements.txt and {again}, or {manually}.",
+    }.get(trouble, f"The download from Kaggle failed ({trouble}): {again}, or {manually}.")
 
 
 # --------------------------------------------------------------------------- in the child process
@@ -450,221 +418,6 @@ def _trouble(error: BaseException) -> str:
     return type(error).__name__
 
 
-# --------------------------------------------------------------------------------------- login
-
-
-def credentials() -> Login | None:
-    """Look for a Kaggle login, never printing it.
-
-    Returns
-    -------
-    Login or None
-        From ``kaggle.json`` in the project folder, ``KAGGLE_API_TOKEN``, ``KAGGLE_USERNAME`` and
-        ``KAGGLE_KEY``, the files that Kaggle's own tools use, or the secrets of Colab. A file
-        that still has the values of ``kaggle.json.example`` counts as none.
-
-    Raises
-    ------
-    Problem
-        If a login file cannot be read as one.
-    """
-    env, home = os.environ, Path.home()
-    settings = [Path(env["KAGGLE_CONFIG_DIR"])] if env.get("KAGGLE_CONFIG_DIR") else []
-    settings += [home / ".kaggle", Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"]
-    if login := _login_in(project.ROOT / "kaggle.json"):
-        return login
-    if env.get("KAGGLE_API_TOKEN"):
-        return Login("KAGGLE_API_TOKEN", {"KAGGLE_API_TOKEN": env["KAGGLE_API_TOKEN"]})
-    if env.get("KAGGLE_USERNAME") and env.get("KAGGLE_KEY"):
-        pair = {name: env[name] for name in ("KAGGLE_USERNAME", "KAGGLE_KEY")}
-        return Login("KAGGLE_USERNAME and KAGGLE_KEY", pair)
-    for name in ("access_token", "access_token.txt", "kaggle.json"):
-        for folder in settings:
-            if login := _login_in(folder / name):
-                return login
-    return _login_in_colab()
-
-
-def _login_in(file: Path) -> Login | None:
-    if not file.is_file():
-        return None
-    name = _named(file)
-    if os.name == "posix" and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        print(f"{name} can be read by other users of this machine: run chmod 600 on it.")
-    try:
-        text = file.read_text(encoding="utf-8-sig").strip()
-        if file.name != "kaggle.json":
-            return Login(name, {"KAGGLE_API_TOKEN": text}) if text else None
-        user, key = (json.loads(text)[part].strip() for part in ("username", "key"))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        user = key = ""
-    if not user or not key:
-        raise Problem(f"{name} is not a Kaggle login with a username and a key: replace it by a new one from "
-                      f"{TOKENS}, or delete it.")
-    if user == "your-kaggle-username" or key == "your-kaggle-api-key":
-        print(f"{name} still holds the values of kaggle.json.example, so it is not used as a login.")
-        return None
-    return Login(name, {"KAGGLE_USERNAME": user, "KAGGLE_KEY": key})
-
-
-def _named(file: Path) -> str:
-    """A login file as its reader knows it, without the home folder."""
-    if file.parent == Path(os.environ.get("KAGGLE_CONFIG_DIR") or os.devnull):
-        return f"KAGGLE_CONFIG_DIR/{file.name}"
-    if file.parent != project.ROOT and file.is_relative_to(Path.home()):
-        return f"~/{file.relative_to(Path.home()).as_posix()}"
-    return shown(file)
-
-
-def _login_in_colab() -> Login | None:
-    try:
-        from google.colab import userdata
-    except ImportError:
-        return None
-    for names in (("KAGGLE_API_TOKEN",), ("KAGGLE_USERNAME", "KAGGLE_KEY")):
-        try:
-            values = {name: (userdata.get(name) or "").strip() for name in names}
-        except Exception:  # each missing or refused secret raises a class of Colab's own
-            continue
-        if all(values.values()):
-            return Login("the secrets of Colab", values)
-    return None
-
-
-# ---------------------------------------------------------------------------------- extracting
-
-
-def extract(archive: Path, target: Path) -> None:
-    """Extract the X-rays of `archive` into `target`: all of them, checked, or nothing.
-
-    Kept are the images under ``train/``, ``test/`` and ``val/``; the nested second copy and what
-    macOS adds are left out. Whatever else `target` holds stays as it is.
-
-    Parameters
-    ----------
-    archive : pathlib.Path
-        A zip file. It is not deleted.
-    target : pathlib.Path
-        The folder that is to hold ``train/`` and ``test/`` directly.
-
-    Raises
-    ------
-    Problem
-        If the archive is damaged, unsafe or another data set (then a `BadArchive`), if the disk
-        is too small, or if `target` cannot be written or holds one of the three already.
-    """
-    archive, target = Path(archive), Path(target)
-    incoming = target / ".incoming"
-    with _explained(target):
-        target.mkdir(parents=True, exist_ok=True)
-        _tidy(target)
-        for split in SPLITS:
-            if (target / split).exists():
-                raise Problem(f"{shown(target / split)} is already there: move it away and run 01_download.ipynb again.")
-        with _opened(archive) as bundle:
-            members = _members(bundle, archive)
-            _need_room(target, sum(info.file_size for info, _ in members))
-            print(f"Extracting {len(members):,} images.")
-            try:
-                for info, place in members:
-                    path = incoming / place
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    with bundle.open(info) as source, open(path, "xb") as file:
-                        shutil.copyfileobj(source, file, 1 << 20)  # reading to the end checks the CRC
-                (incoming / "READY").touch()
-            except BaseException:
-                _remove(incoming)
-                raise
-        _install(target)
-
-
-def _members(bundle: zipfile.ZipFile, archive: Path) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
-    """Judge every member before anything is written; returns those to keep, with their places."""
-    infos = bundle.infolist()
-    total = sum(info.file_size for info in infos)
-    if total > MAX_BYTES or total > MAX_RATIO * archive.stat().st_size:
-        raise BadArchive(archive, f"would unpack to {_bytes(total)}, which the X-rays never do")
-    copies: dict[tuple, dict] = {}
-    for info in infos:
-        name = info.filename.replace("\\", "/")
-        parts = PurePosixPath(name).parts
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise BadArchive(archive, f"holds a link or device ({name[:80]!r})")
-        if name.startswith("/") or ".." in parts or ":" in name or not name.isprintable():
-            raise BadArchive(archive, f"holds a name that leaves its folder ({name[:80]!r})")
-        if any(len(os.fsencode(part)) > 255 for part in parts):
-            raise BadArchive(archive, f"holds a name that is too long ({name[:40]!r}...)")
-        junk = "__MACOSX" in parts or parts[-1:] == () or parts[-1].startswith(".")
-        depth = next((i for i, part in enumerate(parts) if part in SPLITS), None)
-        if junk or depth is None or len(parts) < depth + 3 or not name.lower().endswith(IMAGES):
-            continue
-        place = PurePosixPath(*parts[depth:])
-        copy = copies.setdefault(parts[:depth], {})
-        folded = unicodedata.normalize("NFC", str(place)).casefold()
-        if folded in copy:
-            raise BadArchive(archive, f"holds {name[:80]!r} twice, apart from upper and lower case")
-        copy[folded] = (info, place)
-    for _, copy in sorted(copies.items(), key=lambda item: len(item[0])):  # the outermost copy
-        if {"train", "test"} <= {place.parts[0] for _, place in copy.values()}:
-            return list(copy.values())
-    raise BadArchive(archive, "holds no images under train/ and test/, so it is another data set")
-
-
-@contextmanager
-def _opened(archive: Path):
-    try:
-        with zipfile.ZipFile(archive) as bundle:
-            yield bundle
-    except FileNotFoundError as error:
-        if Path(error.filename or "") != archive:
-            raise
-        raise Problem(f"{shown(archive)} is not there: {_by_hand()}.") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise BadArchive(archive, "is damaged or cut short") from None
-    except (NotImplementedError, RuntimeError):  # how zipfile says: unknown method, password
-        raise BadArchive(archive, "is packed in a way that Python cannot read") from None
-
-
-def _install(target: Path) -> None:
-    """Move what is READY into place; train/ goes last, so a kill in between is seen and finished."""
-    incoming = target / ".incoming"
-    for split in reversed(SPLITS):
-        if (incoming / split).exists():
-            os.rename(incoming / split, target / split)
-    _remove(incoming)
-
-
-def _tidy(target: Path) -> None:
-    """Finish or remove what an earlier run left behind."""
-    incoming = target / ".incoming"
-    if not incoming.is_symlink() and (incoming / "READY").exists():
-        _install(target)
-    _remove(incoming)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_symlink():
-        folder.unlink()  # never what it points to
-    elif folder.exists():
-        shutil.rmtree(folder)
-
-
-# ------------------------------------------------------------------------------- disk and lock
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
-def _need_room(folder: Path, count: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < count * 1.05:
-        raise Problem(f"{shown(folder)}/ needs {_bytes(count)} more and its disk has {_bytes(free)} free: free some "
-                      "space and run 01_download.ipynb again, or unzip the X-rays on another disk and set "
-                      "CHEST_XRAY_DIR to them.")
-
-
 @contextmanager
 def _one_at_a_time(data: Path):
     """Hold the lock of `data`; a second notebook waits here."""
@@ -682,20 +435,3 @@ def _one_at_a_time(data: Path):
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _explained(folder: Path):
-    """Turn an error of the file system into a sentence about `folder`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = f"The disk of {shown(folder)}/ is full: free some space and run 01_download.ipynb again."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            text = (f"{shown(folder)}/ may not be read or written by this account: change its permissions, "
-                    "or set CHEST_XRAY_DIR to a folder that already holds the X-rays.")
-        else:
-            what = os.strerror(error.errno) if error.errno else type(error).__name__
-            text = f"{shown(folder)}/ cannot be used ({what}): see to that folder and run 01_download.ipynb again."
-        raise Problem(text) from None

@@ -326,4 +326,4 @@ if __name__ == "__main__":
     try:
         print(f"A {COMMENT} is in {shown(draw(**vars(parser.parse_args())))}.")
     except Problem as problem:
-        raise SystemExit(f"Problem: {problem}")
+        raise SystemExit(f"Problem: {problem}") from None

@@ -36,7 +36,8 @@ def figures() -> str:
     plain = facts["validation"]["at_chosen_threshold"]
     return "\n".join([
         f"| official test folder, {facts['images']['test']} images "
-        f"| at the chosen threshold, {chosen['threshold']:.3f} | 95% interval | at 0.5 |", "|---|---|---|---|", *rows, "",
+        f"| at the chosen threshold, {chosen['threshold']:.3f} | 95% interval | at 0.5 |",
+        "|---|---|---|---|", *rows, "",
         f"One network of {facts['parameters']:,} parameters, one seed ({facts['seed']}), {run['epochs_run']} epochs, "
         f"trained from scratch on {facts['images']['train']:,} images of *{facts['data_set']}*. Intervals: "
         f"{facts['test']['intervals_how']}. On validation the same network has an AUC of {plain['auc']:.3f}."])
