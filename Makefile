@@ -22,7 +22,7 @@ setup: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python {sys.version.split()[0]} is too old: install Python 3.11 or newer, or name one: make run PYTHON=python3.12")'
 	@echo "Installing into .venv (about 2 GB; a minute or more, once) ..."
 	@$(PYTHON) -m venv .venv || { echo "Python could not make .venv: install its venv module (Debian, Ubuntu: apt install python3-venv)."; exit 1; }
-	@$(PY) -m pip install -q --no-compile -r requirements.txt
+	@$(PY) -m pip install -qq --no-compile -r requirements.txt
 	@touch $@
 
 run: setup

@@ -106,16 +106,18 @@ def world(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------ what a survey says
 
 def test_the_manifest_describes_every_file(world):
-    table = data.survey(world.xrays)
+    nested = dict.fromkeys(["train/NORMAL/a/1.jpeg", "train/NORMAL/a-b.jpeg"], WHOLE)  # as text, the second comes first
+    table = data.survey(put(world.xrays, nested))
     assert list(table.columns) == ["path", "folder", "class_name", "label", "subtype", "patient", "width", "height",
                                    "mode", "bytes", "sha256"]
-    assert list(table.path) == sorted(SET)
+    files = {**SET, **nested}
+    assert list(table.path) == sorted(files)
     row = table.set_index("path").loc[OTHER]
     assert row.drop("sha256").to_dict() == {
         "folder": "train", "class_name": "PNEUMONIA", "label": 1, "subtype": "virus", "patient": "person3_virus",
         "width": WIDE, "height": HIGH, "mode": "L", "bytes": len(SET[OTHER])}
-    assert all(hashlib.sha256(SET[row.path]).hexdigest() == row.sha256 for row in table.itertuples())
-    assert list(table.label) == [int("PNEUMONIA" in name) for name in sorted(SET)]
+    assert all(hashlib.sha256(files[row.path]).hexdigest() == row.sha256 for row in table.itertuples())
+    assert list(table.label) == [int("PNEUMONIA" in name) for name in sorted(files)]
     assert set(table.folder) == {"train", "val", "test"}
 
 
@@ -152,14 +154,9 @@ def test_patient_and_subtype_are_in_the_name(stem, label, patient, subtype):
 
 
 @pytest.mark.parametrize("normal, other", [
-    ("NORMAL", "PNEUMONIA"), ("normal", "diseased"), ("Normal", "COVID-19"), ("zz", None), ("normal", "abnormal"),
+    ("NORMAL", "PNEUMONIA"), ("normal", "diseased"), ("Normal", "COVID-19"), ("normal", "abnormal"),
     ("normal", "a ill"), ("NORMAL", "肺炎")])
 def test_normal_is_0_whatever_the_other_class_is_called(world, normal, other):
-    if other is None:  # no class called normal: which one is 0 can't be told
-        (world.xrays / "train/NORMAL").rename(world.xrays / "train" / normal)
-        with refused("xrays", "normal, pneumonia, zz", "exactly two", keeping=[world.results, world.xrays]):
-            data.survey(world.xrays)
-        return
     for part in ("train", "val", "test"):
         (world.xrays / part / "NORMAL").rename(world.xrays / part / "1")
         (world.xrays / part / "PNEUMONIA").rename(world.xrays / part / other)
@@ -195,6 +192,11 @@ FOLDERS = {
     "one level too deep": (lambda x: (x / "test").rename(x / "train/test"), "no test/", "CHEST_XRAY_DIR"),
     "no classes": (lambda x: [empty(x / p) for p in ("train", "val", "test")], "(none)", "exactly two"),
     "one class": (lambda x: [remove(x / p / "NORMAL") for p in ("train", "val", "test")], "pneumonia:", "exactly two"),
+    "normal only": (
+        lambda x: [remove(x / p / "PNEUMONIA") for p in ("train", "val", "test")], "folders normal:", "exactly two"),
+    "none called normal": (
+        lambda x: [(x / p / "NORMAL").rename(x / p / "healthy") for p in ("train", "val", "test")],
+        "healthy, pneumonia", "one of them called normal"),
     "three classes": (lambda x: put(x, {"train/COVID/1.jpeg": WHOLE}), "covid, normal, pneumonia", "exactly two"),
     "third class in test": (lambda x: put(x, {"test/COVID/1.jpeg": WHOLE}), "covid, normal, pneumonia", "exactly two"),
     "empty class": (lambda x: empty(x / "train/PNEUMONIA"), "train/PNEUMONIA", "put the images of this class there"),
@@ -426,7 +428,10 @@ def test_what_systems_leave_behind_is_no_image(world, junk):
 def test_links_inside_the_data_folder_are_images(world):
     """A second copy, which the split leaves out."""
     (world.xrays / "train/NORMAL/link.jpeg").symlink_to(Path(SOME).name)
+    world.elsewhere.rmdir()
+    world.elsewhere.symlink_to(world.xrays)
     table = data.survey(world.xrays)
+    pd.testing.assert_frame_equal(data.survey(world.elsewhere), table)  # the data folder itself a link as well
     assert table.path.eq("train/NORMAL/link.jpeg").sum() == 1
     assert data.split(table)[1].set_index("path").reason["train/NORMAL/link.jpeg"] == "second copy of an image in train"
 

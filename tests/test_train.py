@@ -1,9 +1,14 @@
+import hashlib
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from cxr import augment, train
 from cxr.backend import keras, tf
-from cxr.project import Problem
+from cxr.project import ROOT, Problem
 
 RECIPE = [{"layer": "RandomCornerSwap", "settings": {}, "kept": True},
           {"layer": "RandomFraming", "settings": {}, "kept": True},
@@ -43,9 +48,9 @@ def test_batches_shuffle_by_epoch_and_repeat_by_seed():
     first, again = small_batches(), small_batches()
     np.testing.assert_array_equal(first[0][0], again[0][0])
     before = first[0][0].copy()
-    first.on_epoch_begin()
+    first.shuffle(1)
     assert not np.array_equal(before, first[0][0])
-    again.on_epoch_begin()
+    again.shuffle(1)
     np.testing.assert_array_equal(first[0][0], again[0][0])
 
 
@@ -115,20 +120,173 @@ def test_augmentation_layers_survive_saving(tmp_path, pictures):
     np.testing.assert_array_equal(model(pictures, training=True), loaded(pictures, training=True))
 
 
-def test_training_learns_prints_a_line_an_epoch_and_repeats_by_seed(capsys):
-    def run():
-        network = small_network()
-        network.compile(keras.optimizers.AdamW(0.02), "binary_crossentropy",
-                        metrics=["accuracy", keras.metrics.AUC(name="auc")])
-        batches = small_batches()
-        data = (batches.pictures[..., None], batches.labels)
-        return network.fit(batches, validation_data=data, epochs=6, verbose=0, callbacks=[train.OneLine()])
+# --- a training that a crash can't lose ----------------------------------------------------------------------
 
-    log, again = train.table(run()), train.table(run())
-    assert capsys.readouterr().out.count("epoch ") == 12
-    assert list(log.epoch) == [1, 2, 3, 4, 5, 6] and log.seconds.ge(0).all()
-    assert log.loss.iloc[-1] < log.loss.iloc[0] and log.val_auc.iloc[-1] > 0.95
-    np.testing.assert_allclose(log.loss, again.loss, rtol=1e-5)
+def measures():
+    return ["accuracy", keras.metrics.AUC(name="auc")]
+
+
+def train_small(folder, epochs=6, patience=6, rate=0.02, callbacks=()):
+    """Train the small network, augmentation and dropout included; returns the run and a hash over the weights."""
+    network = small_network()
+    learner = keras.Sequential([keras.layers.Input((24, 24, 1)), augment.build(RECIPE, 1),
+                                keras.layers.Dropout(0.1, seed=2), network])
+    learner.compile(keras.optimizers.AdamW(rate), "binary_crossentropy", metrics=measures())
+    batches = small_batches()
+    with train.Run(learner, batches, {"rate": rate}, folder, epochs, patience) as run:
+        learner.fit(batches, validation_data=(batches.pictures[..., None], batches.labels), initial_epoch=run.start,
+                    shuffle=False, epochs=epochs, verbose=0, callbacks=[run, *callbacks])
+    return run, hashlib.sha256(b"".join(weight.tobytes() for weight in learner.get_weights())).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return train_small(tmp_path_factory.mktemp("uninterrupted"))
+
+
+def test_training_learns_and_prints_one_line_an_epoch(tmp_path, capsys):
+    run, _ = train_small(tmp_path)
+    log = run.table()
+    assert capsys.readouterr().out.count("epoch ") == 6 and list(log.epoch) == [1, 2, 3, 4, 5, 6]
+    assert log.loss.iloc[-1] < log.loss.iloc[0] and log.val_auc.max() > 0.9
+    assert run.best_epoch == log.val_loss.idxmin() + 1
+
+
+def test_same_seed_gives_the_same_weights_bit_for_bit(tmp_path, uninterrupted):
+    run, digest = train_small(tmp_path)
+    assert digest == uninterrupted[1] and run.rows == uninterrupted[0].rows
+
+
+def test_the_best_weights_are_kept(tmp_path):
+    network = small_network()
+    network.compile(keras.optimizers.SGD(5.0), "binary_crossentropy", metrics=measures())
+    batches = small_batches()
+    data = (batches.pictures[..., None], batches.labels)
+    with train.Run(network, batches, {}, tmp_path, 5, 5) as run:  # so large a rate that it does not settle
+        network.fit(batches, validation_data=data, epochs=5, verbose=0, callbacks=[run])
+    assert network.evaluate(*data, verbose=0)[0] == pytest.approx(run.table().val_loss.min(), rel=1e-4)
+    assert run.best_epoch < 5, "the last epoch must not be the best one, or this test shows nothing"
+
+
+KILLED = """
+import os, signal, sys, threading, time
+sys.path[:0] = ["notebooks", "tests"]
+import numpy as np
+where, moment, folder = sys.argv[1], float(sys.argv[2]), sys.argv[3]
+import test_train
+from cxr import train
+die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+class Dies(train.keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        if where == "batch" and self.epoch + batch / 4 >= moment: die()
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+if where in ("fsync", "replace"):  # inside the checkpoint write: the bytes are there, the name is not
+    real, calls = getattr(os, where), []
+    def patched(*args):
+        calls.append(1)
+        if len(calls) > moment: die()
+        return real(*args)
+    setattr(train.os, where, patched)
+if where == "savez":  # half of the bytes are there
+    real, calls = np.savez, []
+    def patched(stream, **arrays):
+        calls.append(1)
+        if len(calls) > moment:
+            stream.write(b"PK" + bytes(1000)); stream.flush(); die()
+        return real(stream, **arrays)
+    train.np.savez = patched
+test_train.train_small(folder, callbacks=[Dies()])
+"""
+
+
+@pytest.mark.parametrize("where, moment", [("batch", 0.0), ("batch", 2.25), ("batch", 4.75), ("savez", 2), ("fsync", 3),
+                                           ("replace", 1)])
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(where, moment, tmp_path, uninterrupted, capsys):
+    killed = subprocess.run([sys.executable, "-c", KILLED, where, str(moment), str(tmp_path)], cwd=ROOT,
+                            capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run, digest = train_small(tmp_path)
+    lines = capsys.readouterr().out.count("epoch ")
+    whole, expected = uninterrupted
+    assert digest == expected and run.rows == whole.rows and run.best_epoch == whole.best_epoch
+    assert lines <= 6 - int(moment) + 1, "it lost more than one epoch"
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, uninterrupted, capsys):
+    run, _ = train_small(tmp_path)
+    newest = max(run._files(), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:5000])
+    _, digest = train_small(tmp_path)
+    assert "goes on after epoch 5" in capsys.readouterr().out and digest == uninterrupted[1]
+
+
+def test_a_finished_training_started_again_does_nothing(tmp_path, capsys):
+    first, digest = train_small(tmp_path)
+    capsys.readouterr()
+    again, same = train_small(tmp_path)
+    said = capsys.readouterr().out
+    assert "is finished" in said and "epoch  " not in said
+    assert same == digest and again.rows == first.rows and again.seconds == first.seconds
+
+
+def test_another_recipe_does_not_use_the_checkpoint_and_says_which_setting_differs(tmp_path, capsys):
+    first, _ = train_small(tmp_path, epochs=2)
+    before = {path: path.read_bytes() for path in first.folder.iterdir()}
+    capsys.readouterr()
+    other, _ = train_small(tmp_path, epochs=2, rate=0.01)
+    said = capsys.readouterr().out
+    assert "Not used" in said and "another rate" in said and len(other.rows) == 2
+    assert {path: path.read_bytes() for path in first.folder.iterdir()} == before
+
+
+def test_patience_ends_the_training_and_stays_ended(tmp_path):
+    run, _ = train_small(tmp_path, epochs=30, patience=2, rate=0.3)
+    assert run.stopped and len(run.rows) == run.best_epoch + 2 < 30
+    again, _ = train_small(tmp_path, epochs=30, patience=2, rate=0.3)
+    assert again.rows == run.rows
+
+
+class Breaks(keras.callbacks.Callback):
+    """Turns the weights into NaN at the start of an epoch."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.at:
+            self.model.set_weights([weight * np.nan for weight in self.model.get_weights()])
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_finite_weights(tmp_path, capsys):
+    run, _ = train_small(tmp_path, callbacks=[Breaks(3)])
+    assert len(run.rows) == 3 and all(np.isfinite(value).all() for value in run.best)
+    assert all(np.isfinite(weight).all() for weight in run.learner.get_weights())
+    assert f"the weights of epoch {run.best_epoch} are kept" in capsys.readouterr().out
+
+
+def test_a_loss_that_never_was_a_number_names_the_setting(tmp_path):
+    with pytest.raises(Problem, match="LEARNING_RATE.*04_train.ipynb"):
+        train_small(tmp_path, callbacks=[Breaks(0)])
+
+
+def test_out_of_memory_names_a_smaller_batch(tmp_path):
+    batches = small_batches(batch=16)
+    network = small_network()
+    network.compile("adam", "binary_crossentropy")
+    with pytest.raises(Problem, match="BATCH_SIZE to 8"):
+        with train.Run(network, batches, {}, tmp_path, 2, 2):
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+
+def test_a_full_disk_costs_the_checkpoint_but_not_the_training(tmp_path, monkeypatch, capsys, uninterrupted):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(train.os, "fsync", full)
+    _, digest = train_small(tmp_path)
+    assert "No space left" in capsys.readouterr().out and digest == uninterrupted[1]
 
 
 def test_model_is_checked_before_it_takes_its_name(tmp_path, monkeypatch):

@@ -1,34 +1,40 @@
-"""What in a data set misleads a model: leakage, copies, clues outside the lungs, folders that differ, odd pictures.
+"""What in a data set misleads a model: leakage, copies, clues beside the lungs, folders that differ, odd pictures.
 
-Every finding is a dict of plain numbers with one ``sentence`` built from them; together they are ``02_audit.json``.
-The test folder is described here, and scored once by each baseline fitted on train. No choice of the recipe, of the
-threshold or of a seed may follow from what is seen in it.
+Each finding is a dict of plain numbers with one ``sentence`` made of them; together they are ``02_audit.json``. The
+test folder is described, and each baseline is fitted on train and scored on it once: no choice of recipe, threshold
+or seed may follow from that.
 """
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imagehash
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .images import quiet
+from .plot import BLUE, BY_LABEL, GRAY, VERMILION
 from .project import Problem, shown
 
 BLOCK = (r"NORMAL2-IM-(\d+)", 139, 275)  # normal films of the test folder that models take for pneumonia
+LARGE = 0.07  # of the picture's height: a large letter
 LUMA = [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
         14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
         49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]  # JPEG (ITU-T T.81), table K.1
-WORDS = {"width": "width", "height": "height", "aspect": "width / height", "bytes_per_pixel": "bytes per pixel",
-         "jpeg_quality": "JPEG quality", "color": "stored in color", "brightness": "brightness",
-         "contrast": "contrast", "sharpness": "sharpness", "margin": "dark margin", "tilt": "tilt of the body",
-         "lines": "bright lines", "marker": "has a letter", "marker_top": "height of the letter's place",
-         "marker_size": "size of the letter", "all": "all together"}
-OUTSIDE = ["margin", "tilt", "marker", "marker_top", "marker_size"]  # facts of a picture that see no lung
+WORDS = {"aspect": "width / height", "bytes_per_pixel": "bytes per pixel", "jpeg_quality": "JPEG quality",
+         "color": "gray or color", "edge": "body at the edge", "tilt": "tilt of the spine",
+         "lines": "longest bright line", "letter": "letter (place, size)", "letter_top": "letter: from the top",
+         "letter_left": "letter: from the left", "letter_size": "letter: size", "all": "all of these"}
 
 
 def _number(value, digits: int = 4) -> float | None:
@@ -36,11 +42,21 @@ def _number(value, digits: int = 4) -> float | None:
     return round(float(value), digits) if value is not None and np.isfinite(value) else None
 
 
-def _both(manifest: pd.DataFrame) -> None:
+def _count(number: int, what: str) -> str:
+    return f"{f'{number:,}' if number else 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def _word(fact: str) -> str:
+    return WORDS.get(fact, fact)
+
+
+def _other(manifest: pd.DataFrame) -> str:
+    """Name of class 1. Baselines and comparisons need both classes in train and in test."""
     for part in ("train", "test"):
         if manifest.label[manifest.folder == part].nunique() < 2:
-            raise Problem(f"The {part} folder has one class only (01_manifest.csv): add images of the other one and run "
-                          "01_download.ipynb again.")
+            raise Problem(f"The {part} folder has one class only (01_manifest.csv): add images of the other one and "
+                          "run 01_download.ipynb again.")
+    return manifest.class_name[manifest.label == 1].iloc[0].lower()
 
 
 def leakage(manifest: pd.DataFrame, share: float = 1 / 7, seeds: int = 20) -> dict:
@@ -79,12 +95,11 @@ def leakage(manifest: pd.DataFrame, share: float = 1 / 7, seeds: int = 20) -> di
     sides = sides[sides.folder != "val"].groupby(["key", "folder"]).patient.agg(set).unstack()
     other = int(sum(not row.train & row.test for row in sides.itertuples()))
     strict = result["with_subtype"]
-    result |= {"always_other_subtype": other, "sentence":
-               f"Split at random, {strict['leaked']:.0%} of the validation images would lie beside another film of the "
-               f"same child; between the train and test folders no more than {strict['in_train_and_test']} patients "
-               f"are shared, and the {len(shared)} bare person numbers found in both are {other} times of another "
-               "subtype, so a number alone is no patient."}
-    return result
+    sentence = (f"Split at random, {strict['leaked']:.0%} of the validation images would lie beside another film of "
+                f"the same child. {_count(strict['in_train_and_test'], 'patient').capitalize()} in both train and test")
+    sentence += (f"; of {_count(len(shared), 'bare person number')} in both, {other} with another subtype only, so a "
+                 "number alone is no patient." if other else ".")
+    return result | {"always_other_subtype": other, "sentence": sentence}
 
 
 def exact_duplicates(manifest: pd.DataFrame) -> dict:
@@ -96,9 +111,9 @@ def exact_duplicates(manifest: pd.DataFrame) -> dict:
               "across_folders": int(where.str.contains("+", regex=False).sum()),
               "under_two_patients": int((twins.patient.nunique() > 1).sum()),
               "under_two_classes": int((twins.label.nunique() > 1).sum()), "spare_in_train": spare}
-    result["sentence"] = (f"{result['groups']} pictures are there more than once, byte for byte, "
-                          f"{result['under_two_patients']} of them under the names of two patients and "
-                          f"{result['across_folders']} in two folders; {spare} spare copies in train are not used.")
+    result["sentence"] = (f"{_count(len(where), 'picture').capitalize()} in more than one file, byte for byte: "
+                          f"{result['across_folders']} across folders, {result['under_two_patients']} under the names "
+                          f"of two patients; {_count(spare, 'spare file')} of train left out.")
     return result
 
 
@@ -114,29 +129,30 @@ def _details(pictures: np.ndarray) -> np.ndarray:
 
 def near_duplicates(pictures: np.ndarray, manifest: pd.DataFrame, distance: int = 8, alike: float = 0.85,
                     most: int = 50_000) -> tuple[pd.DataFrame, dict]:
-    """The same film under other bytes: perceptual hashes propose pairs, their fine detail confirms them.
+    """The same film in other bytes: perceptual hashes propose pairs, their fine detail confirms or rejects them.
 
-    Chest films look alike, so a close hash proves nothing. A pair counts where its detail (what is finer than about
-    1/10 of the picture) correlates by at least `alike` at the best shift. That finds films saved again, exposed
-    anew, turned by 2 degrees or cropped by up to about 3% a side, and misses crops of 8%.
+    Chest films look alike, so a close hash proves nothing. A pair is confirmed where its detail (finer than about
+    1/10 of the picture) correlates by at least `alike` at the best shift. That finds films saved again, exposed anew,
+    turned by 2 degrees or cropped by up to about 3% a side; it misses crops of 8%.
 
     Parameters
     ----------
     pictures : ndarray of uint8, shape (images, size, size)
     manifest : DataFrame, one row a picture
     distance : int
-        Bits, of 64, in which two hashes of a proposed pair may differ (pHash: `imagehash.phash`, after Zauner 2010,
-        "Implementation and benchmarking of perceptual image hash functions").
+        Bits, of 64, by which two hashes may differ (`imagehash.phash`, after Zauner 2010, "Implementation and
+        benchmarking of perceptual image hash functions").
     alike : float
         Correlation from which a pair is confirmed.
     most : int
-        Confirm no more than this many pairs, the closest hashes first.
+        Examine no more pairs than this, the closest hashes first.
 
     Returns
     -------
     pairs : DataFrame
-        ``path``, ``other``, ``distance``, ``correlation``, ``same_patient``, ``same_folder``, the most alike first;
-        byte-identical pairs are left out.
+        All pairs examined, the most alike first, byte-identical ones left out: ``one`` and ``two`` (rows of
+        `pictures`), ``path``, ``other``, ``distance``, ``correlation``, ``confirmed``, ``same_patient``,
+        ``same_folder``.
     finding : dict
     """
     hashes = np.array([np.packbits(imagehash.phash(Image.fromarray(p)).hash).view(np.uint64)[0] for p in pictures])
@@ -148,27 +164,30 @@ def near_duplicates(pictures: np.ndarray, manifest: pd.DataFrame, distance: int 
     found = np.concatenate(found).astype(int)
     sha256, patient, folder, path = (manifest[name].to_numpy() for name in ("sha256", "patient", "folder", "path"))
     found = found[sha256[found[:, 0]] != sha256[found[:, 1]]]
-    proposed = len(found)
-    found = found[np.argsort(found[:, 2], kind="stable")][:most]
+    proposed, found = len(found), found[np.argsort(found[:, 2], kind="stable")][:most]
     waves = np.fft.rfft2(_details(pictures))
-    peak = [np.fft.irfft2(waves[part[:, 0]] * waves[part[:, 1]].conj()).max(axis=(1, 2))
-            for part in np.array_split(found, len(found) // 500 + 1)]
-    one, two = found[:, 0], found[:, 1]
-    pairs = pd.DataFrame({"path": path[one], "other": path[two], "distance": found[:, 2],
-                          "correlation": np.concatenate(peak).round(3), "same_patient": patient[one] == patient[two],
+    peaks = [np.fft.irfft2(waves[part[:, 0]] * waves[part[:, 1]].conj()).max(axis=(1, 2))
+             for part in np.array_split(found, len(found) // 500 + 1)]
+    one, two, bits = found.T
+    pairs = pd.DataFrame({"one": one, "two": two, "path": path[one], "other": path[two], "distance": bits,
+                          "correlation": np.concatenate(peaks).round(3), "same_patient": patient[one] == patient[two],
                           "same_folder": folder[one] == folder[two]})
-    confirmed = pairs[pairs.correlation >= alike].sort_values("correlation", ascending=False, ignore_index=True)
-    finding = {"proposed": proposed, "confirmed": len(confirmed), "across_folders": int((~confirmed.same_folder).sum()),
-               "of_two_patients": int((~confirmed.same_patient).sum()), "distance": distance, "alike": alike,
-               "closest_other": _number(pairs.correlation[pairs.correlation < alike].max(), 3)}
-    finding["sentence"] = (f"Perceptual hashes call {proposed:,} pairs of different files alike, and "
-                           f"{len(confirmed) or 'none'} of them proved to be one film saved twice "
-                           f"({finding['across_folders']} across folders): chest films simply look alike.")
-    return confirmed, finding
+    pairs = pairs.assign(confirmed=pairs.correlation >= alike).sort_values("correlation", ascending=False,
+                                                                           kind="stable", ignore_index=True)
+    same = pairs[pairs.confirmed]
+    finding = {"proposed": proposed, "proposed_of_two_patients": int((~pairs.same_patient).sum()),
+               "confirmed": len(same), "across_folders": int((~same.same_folder).sum()),
+               "of_two_patients": int((~same.same_patient).sum()), "distance": distance, "alike": alike,
+               "closest_rejected": _number(pairs.correlation[~pairs.confirmed].max(), 3)}
+    finding["sentence"] = (f"A perceptual hash calls {_count(proposed, 'pair')} of different files alike, and "
+                           + (f"{len(same):,} proved to be one film saved twice ({finding['across_folders']} across "
+                              "folders)." if len(same) else "not one is the same film"
+                              + (": chest films look alike." if proposed else ".")))
+    return pairs, finding
 
 
 def _quality(table: list[int]) -> float:
-    """The libjpeg quality, 1 to 100, whose luminance table is nearest to `table` (64 numbers, any order)."""
+    """The libjpeg quality, 1 to 100, whose luminance table is nearest to `table` (64 numbers, in any order)."""
     quality = np.arange(1, 101)
     scale = np.where(quality < 50, 5000 / quality, 200 - 2 * quality)
     tables = ((np.sort(LUMA) * scale[:, None] + 50) // 100).clip(1, 255)
@@ -187,8 +206,8 @@ def file_facts(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame, the index of `manifest`
-        ``width``, ``height`` (pixels), ``aspect`` (width / height), ``bytes_per_pixel``, ``jpeg_quality`` (of the
-        nearest libjpeg table, 1 to 100; NaN for a PNG), ``color`` (1 unless the file is gray).
+        ``width``, ``height`` (pixels), ``aspect`` (width / height), ``bytes_per_pixel``, ``jpeg_quality`` (1 to 100,
+        of the libjpeg table that is nearest to the file's; NaN for a PNG), ``color`` (1 unless the file is gray).
 
     Raises
     ------
@@ -206,10 +225,9 @@ def file_facts(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
 
     with quiet(), ThreadPoolExecutor() as pool:
         qualities = list(pool.map(quality, manifest.path))
-    return pd.DataFrame({"width": manifest.width, "height": manifest.height,
-                         "aspect": manifest.width / manifest.height,
-                         "bytes_per_pixel": manifest.bytes / (manifest.width * manifest.height),
-                         "jpeg_quality": qualities,
+    pixels = manifest.width * manifest.height
+    return pd.DataFrame({"width": manifest.width, "height": manifest.height, "aspect": manifest.width / manifest.height,
+                         "bytes_per_pixel": manifest.bytes / pixels, "jpeg_quality": qualities,
                          "color": (~manifest["mode"].isin(["1", "L", "I", "I;16", "F"])).astype(int)}, manifest.index)
 
 
@@ -218,63 +236,67 @@ def _booster(images: int, seed: int) -> HistGradientBoostingClassifier:
                                           class_weight="balanced", random_state=seed)
 
 
+@threadpool_limits.wrap(limits=1)  # so small a model is slower on two threads
 def baselines(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> dict:
-    """What a small model gets right from each fact alone and from all, fitted on train, scored on test.
+    """What a small model gets right from each clue alone and from all, fitted on train, scored once on test.
 
     The model is a gradient boosting of 30 trees with 4 leaves, both classes weighing the same.
 
     Parameters
     ----------
     facts : DataFrame, the index of `manifest`
-        One column a fact; NaN is allowed.
-    manifest : DataFrame with ``folder`` and ``label``
+        One column a fact, NaN where there is none; the columns ``letter_...`` are one clue.
+    manifest : DataFrame as `data.survey` returns it
     seed : int
 
     Returns
     -------
     dict
-        ``always_pneumonia`` (accuracy on test of one answer), ``rows`` (``fact``, ``train_auc``, ``auc``,
-        ``accuracy``, ``balanced_accuracy``; None where a fact is the same in all of train), ``invisible`` (the names
-        of those), ``sentence``.
+        ``always_other`` (share of test that one answer, class 1, gets right), ``rows`` (``clue``, ``train_auc``,
+        ``auc``, ``accuracy``, ``balanced_accuracy``; None where the clue is the same in all of train), ``invisible``
+        (names of those clues), ``sentence``.
 
     Raises
     ------
     Problem
         Train or test has one class only.
     """
-    _both(manifest)
-    train, test, label = manifest.folder == "train", manifest.folder == "test", manifest.label
-    visible = [name for name in facts if facts.loc[train, name].nunique(dropna=False) > 1]
+    name, train, test, label = _other(manifest), manifest.folder == "train", manifest.folder == "test", manifest.label
+    clues = {}
+    for fact in facts:
+        clues.setdefault("letter" if fact.startswith("letter_") else fact, []).append(fact)
+    visible = {clue: columns for clue, columns in clues.items()
+               if any(facts.loc[train, fact].nunique(dropna=False) > 1 for fact in columns)}
     rows = []
-    for name in [*facts, "all"]:
-        columns = visible if name == "all" else [name]
-        row = dict.fromkeys(("train_auc", "auc", "accuracy", "balanced_accuracy"))
-        if columns and set(columns) <= set(visible):
+    for clue, columns in [*clues.items(), ("all", sum(visible.values(), []))]:
+        row = {"clue": clue} | dict.fromkeys(("train_auc", "auc", "accuracy", "balanced_accuracy"))
+        if clue in visible or (clue == "all" and visible):
             model = _booster(train.sum(), seed).fit(facts.loc[train, columns], label[train])
             score, own = (model.predict_proba(facts.loc[part, columns])[:, 1] for part in (test, train))
-            row = {"train_auc": _number(roc_auc_score(label[train], own)),
-                   "auc": _number(roc_auc_score(label[test], score)),
-                   "accuracy": _number(accuracy_score(label[test], score >= 0.5)),
-                   "balanced_accuracy": _number(balanced_accuracy_score(label[test], score >= 0.5))}
-        rows.append({"fact": name} | row)
-    always, invisible = _number(label[test].mean()), [name for name in facts if name not in visible]
-    sentence = "Nothing that was measured differs within the train folder."
+            row |= {"train_auc": _number(roc_auc_score(label[train], own)),
+                    "auc": _number(roc_auc_score(label[test], score)),
+                    "accuracy": _number(accuracy_score(label[test], score >= 0.5)),
+                    "balanced_accuracy": _number(balanced_accuracy_score(label[test], score >= 0.5))}
+        rows.append(row)
+    always, invisible = _number(label[test].mean()), [clue for clue in clues if clue not in visible]
+    sentence = ""
     if visible:
-        best = max((row for row in rows if row["fact"] in visible), key=lambda row: row["auc"])
-        sentence = (f"Without looking at a lung, {WORDS.get(best['fact'], best['fact'])} alone gets "
-                    f"{best['accuracy']:.1%} of the test folder right (AUC {best['auc']:.3f}); always answering with "
-                    f"class 1 gets {always:.1%}.")
+        best, every = max(rows[:-1], key=lambda row: row["auc"] or 0), rows[-1]
+        sentence = (f"{_word(best['clue']).capitalize()} alone gets {best['accuracy']:.1%} of the test folder right "
+                    f"(AUC {best['auc']:.3f}), " + (f"all {len(visible)} clues {every['accuracy']:.1%} (AUC "
+                                                    f"{every['auc']:.3f}), " if len(visible) > 1 else "")
+                    + f"always answering {name} {always:.1%}. ")
     if invisible:
-        sentence += (f" What {', '.join(WORDS.get(name, name) for name in invisible)} would tell can't be seen in this "
-                     "copy, where it is the same in every training file.")
-    return {"always_pneumonia": always, "rows": rows, "invisible": invisible, "sentence": sentence}
+        sentence += (f"This copy can't show what {', '.join(map(_word, invisible))} would tell: the same in all of its "
+                     "training files.")
+    return {"always_other": always, "rows": rows, "invisible": invisible, "sentence": sentence.strip()}
 
 
 def _letters(pictures: np.ndarray) -> pd.DataFrame:
-    """Side markers: the clearest letter-sized bright spot in the left 30% of the picture, where an R stands.
+    """Side markers: the clearest letter-sized bright spot at the left, where an R stands; NaN where there is none.
 
     A white top-hat keeps what is bright and narrower than 1/10 of the picture; of its connected spots those may be
-    letters that are 3 to 14% of the picture high, narrower than that, neither solid nor thin.
+    letters that are 3 to 14% of the picture high, about as wide or narrower, neither solid nor thin.
     """
     n, size = pictures.shape[:2]
     strip, window = pictures[:, :int(0.65 * size), :int(0.3 * size)], size // 10 | 1
@@ -283,49 +305,278 @@ def _letters(pictures: np.ndarray) -> pd.DataFrame:
     spots, count = ndimage.label(clear > 45, structure=within)
     box = [[part[0].start] + [edge / size for side in part[1:] for edge in (side.start, side.stop)]
            for part in ndimage.find_objects(spots)]
-    spot = pd.DataFrame(box, columns=["image", "top", "bottom", "left", "right"], dtype=float)
-    spot["high"], wide = spot.bottom - spot.top, spot.right - spot.left
+    spot = pd.DataFrame(box, columns=["image", "letter_top", "bottom", "letter_left", "right"], dtype=float)
+    spot["letter_size"], wide = spot.bottom - spot.letter_top, spot.right - spot.letter_left
     spot["clear"] = ndimage.mean(clear, spots, np.arange(1, count + 1)) if count else 0.0
-    fill = np.bincount(spots.ravel(), minlength=count + 1)[1:] / size ** 2 / (spot.high * wide)
-    spot = spot[spot.high.between(0.03, 0.14) & (wide / spot.high).between(0.3, 1.1) & (wide > 2.5 / size)
-                & fill.between(0.3, 0.9) & (spot.clear > 60)]
-    best = spot.sort_values("clear").drop_duplicates("image", keep="last").set_index("image")
-    return best.reindex(np.arange(n))
+    fill = np.bincount(spots.ravel(), minlength=count + 1)[1:] / size ** 2 / (spot.letter_size * wide)
+    spot = spot[spot.letter_size.between(0.03, 0.14) & (wide / spot.letter_size).between(0.3, 1.1)
+                & (wide > 2.5 / size) & fill.between(0.3, 0.9) & (spot.clear > 60)]
+    spot = spot.sort_values("clear").drop_duplicates("image", keep="last").set_index("image")
+    return spot[["letter_top", "letter_left", "letter_size"]].reindex(np.arange(n))
+
+
+def _measure(picture: np.ndarray) -> tuple[float, ...]:
+    """``brightness`` to ``lines`` of `picture_facts`, for one picture."""
+    size = len(picture)
+    gray, middle = picture.astype(np.float32), slice(size // 4, 3 * size // 4)
+    low, median, high = np.percentile(gray[::2, ::2], [5, 50, 95])
+    edge = min(np.percentile(gray[middle, part], 5) for part in (slice(size // 16), slice(-(size // 16), None)))
+    ridge = ndimage.gaussian_filter(gray, size / 64)
+    ridge -= ndimage.uniform_filter1d(ridge, size // 3, axis=1)
+    ridge = ridge[size // 10:8 * size // 10, middle].clip(0) ** 2
+    center = (ridge * np.arange(ridge.shape[1])).sum(1) / (ridge.sum(1) + 1e-6)
+    rows, weight = np.arange(len(center)), np.ones(len(center))
+    for _ in range(4):  # a line through the spine, each time with less regard to the rows far from it
+        line = np.polyfit(rows, center, 1, w=weight)
+        off = np.abs(np.polyval(line, rows) - center)
+        weight = 1 / (1 + (64 * off / size) ** 2)
+    bright = ndimage.white_tophat(picture, size=size // 25) > max(40, 0.3 * (high - low))
+    lines, border = [0.0], 0.04 * size
+    for box in ndimage.find_objects(ndimage.label(bright, np.ones((3, 3)))[0]):
+        if all(side.stop > border and side.start < size - border for side in box):
+            lines.append(np.hypot(*(side.stop - side.start for side in box)) / size)
+    return (gray.mean(), high - low, ndimage.laplace(gray).var() / max(gray.var(), 1), edge / max(median, 1),
+            -np.degrees(np.arctan(line[0])) if off.mean() < size / 40 else np.nan, max(lines))
 
 
 def picture_facts(pictures: np.ndarray) -> pd.DataFrame:
-    """What can be measured of a picture without knowing what a lung is.
+    """What can be measured of a film without knowing what a lung is; crude, so look at the films that it picks.
 
     Parameters
     ----------
     pictures : ndarray of uint8, shape (images, size, size)
-        The whole film squeezed into a square; 128 pixels suffice.
+        The whole film squeezed into a square; made for 128 pixels.
 
     Returns
     -------
     DataFrame, one row a picture, numbered from 0
         ``brightness`` (mean gray level, 0 to 255), ``contrast`` (95th less 5th percentile), ``sharpness`` (variance of
-        the Laplacian over that of the picture; Pech-Pacheco 2000, "Diatom autofocusing in brightfield microscopy"),
-        ``margin`` (share of the width that is dark at the left and right of the body), ``tilt`` (degrees by which
-        the bright ridge of spine and heart leans to the right, in the square), ``lines`` (share of the picture that is
-        bright and narrow, as tubes and wires are), ``marker`` (1 where a letter was found), ``marker_top`` (its place:
-        0 top to 1 bottom), ``marker_size`` (its height, share of the picture's); NaN without a letter.
+        the Laplacian over the picture's; Pech-Pacheco 2000, "Diatom autofocusing in brightfield microscopy"),
+        ``edge`` (gray level at the darker of the left and right edge over the median: 0 where dark ground is left
+        beside the body, near 1 where the body is cut off), ``tilt`` (degrees by which the spine leans to the right in
+        the square; NaN where no straight ridge is seen), ``lines`` (length of the longest thin bright line, share of
+        the side: wires, tubes, sharp ribs); ``letter_top``, ``letter_left`` and ``letter_size`` (place and height of
+        a letter at the left, shares of the side; NaN without one).
     """
-    n, size = pictures.shape[:2]
-    rows = []
-    for picture in pictures:
-        gray = picture.astype(np.float32)
-        low, high = np.percentile(gray[::2, ::2], [5, 95])
-        smooth = ndimage.uniform_filter(gray, size // 20)
-        body = smooth[size // 4:3 * size // 4] > max(low, 0.3 * high)
-        margin = (body.argmax(1) + body[:, ::-1].argmax(1)) * body.any(1) + size * ~body.any(1)
-        middle = smooth[size // 5:4 * size // 5, size // 4:3 * size // 4]
-        ridge = (middle - middle.min(1, keepdims=True)) ** 4 + 1e-6
-        center = (ridge * np.arange(middle.shape[1])).sum(1) / ridge.sum(1)
-        lean = -np.polyfit(np.arange(len(center)), center, 1)[0]
-        bright = ndimage.white_tophat(picture, size=max(3, size // 25))
-        rows.append((gray.mean(), high - low, ndimage.laplace(gray).var() / max(gray.var(), 1), margin.mean() / size,
-                     np.degrees(np.arctan(lean)), (bright > 0.2 * max(high - low, 100)).mean()))
-    facts = pd.DataFrame(rows, columns=["brightness", "contrast", "sharpness", "margin", "tilt", "lines"])
-    letter = _letters(pictures)
-    return facts.assign(marker=letter.high.notna().astype(int), marker_top=letter.top, marker_size=letter.high)
+    with ThreadPoolExecutor() as pool:
+        rows = list(pool.map(_measure, pictures))
+    facts = pd.DataFrame(rows, columns=["brightness", "contrast", "sharpness", "edge", "tilt", "lines"], dtype=float)
+    return facts.join(_letters(pictures))
+
+
+@threadpool_limits.wrap(limits=1)
+def shift(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> dict:
+    """How well each fact tells train from test within a class, and the classes within a folder.
+
+    Parameters
+    ----------
+    facts : DataFrame, the index of `manifest`
+    manifest : DataFrame as `data.survey` returns it
+    seed : int
+
+    Returns
+    -------
+    dict
+        ``rows``: for each ``fact`` the AUCs (0.5 no difference, above it the second is higher) ``normal`` and
+        ``other`` (train against test, in that class), ``train`` and ``test`` (class 0 against 1, in that folder).
+        ``folder_auc``: by class, how well all facts together tell train from test films (cross-validated by patient).
+        ``sentence``.
+
+    Raises
+    ------
+    Problem
+        Train or test has one class only.
+    """
+    name = _other(manifest)
+    part, test = manifest.folder.isin(["train", "test"]), (manifest.folder == "test").astype(int)
+    inside = {where: part & (manifest.label == label) for label, where in enumerate(("normal", "other"))}
+    questions = {where: (rows, test) for where, rows in inside.items()}
+    questions |= {where: (manifest.folder == where, manifest.label) for where in ("train", "test")}
+
+    def auc(rows: pd.Series, target: pd.Series, values: pd.Series) -> float | None:
+        rows = rows & values.notna()
+        return _number(roc_auc_score(target[rows], values[rows])) if target[rows].nunique() == 2 else None
+
+    rows = [{"fact": fact} | {key: auc(*question, facts[fact]) for key, question in questions.items()}
+            for fact in facts]
+    together = {}
+    for where, films in inside.items():
+        films = manifest.index[films]
+        folds = min(5, manifest.loc[films].groupby("folder").patient.nunique().min())
+        together[where] = None
+        if folds > 1:
+            cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+            score = cross_val_predict(_booster(len(films), seed), facts.loc[films], test[films], cv=cut,
+                                      groups=manifest.patient[films], method="predict_proba")[:, 1]
+            together[where] = _number(roc_auc_score(test[films], score))
+    _, fact, where = max((abs((row[key] or 0.5) - 0.5), row["fact"], key) for row in rows for key in inside)
+    names, found = {"normal": "normal", "other": name}, {key: auc for key, auc in together.items() if auc is not None}
+    differ = max(found.values(), default=0) >= 0.6
+    sentence = (f"Train and test {'are two populations' if differ else 'look alike'}: facts that know no lung tell a "
+                "train film from a test film with AUC "
+                + (" and ".join(f"{auc:.2f} ({names[key]})" for key, auc in found.items()) or "unknown (few patients)")
+                + f", 0.5 being one population; the most telling is {_word(fact)}, in {names[where]} films.")
+    return {"rows": rows, "folder_auc": together, "sentence": sentence}
+
+
+@threadpool_limits.wrap(limits=1)
+def hard_block(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> tuple[pd.Series, dict]:
+    """The block of normal test films that models take for pneumonia, beside the groups that it may be confused with.
+
+    The block was found by scoring models on the test folder: it may explain an error, and must not steer a training.
+
+    Parameters
+    ----------
+    facts : DataFrame as `picture_facts` returns it, with the index of `manifest`
+    manifest : DataFrame as `data.survey` returns it
+    seed : int
+
+    Returns
+    -------
+    inside : Series of bool, the index of `manifest`
+        False everywhere where the data set has other names.
+    finding : dict
+        ``images``, ``groups`` (by name: ``images``; ``letter`` and ``large_letter``, shares of films with one;
+        ``taken_by_letter`` and ``taken_by_all``, shares that the model of `baselines` calls class 1 from the letter or
+        from all facts), ``sentence``.
+    """
+    name, (pattern, first, last) = _other(manifest), BLOCK
+    train, test, normal = manifest.folder == "train", manifest.folder == "test", manifest.label == 0
+    inside = test & normal & manifest.path.str.extract(pattern)[0].astype(float).between(first, last)
+    letter = facts.filter(like="letter_")
+    seen, by_letter = (pd.Series(_booster(train.sum(), seed).fit(clues[train], manifest.label[train]).predict(clues),
+                                 manifest.index) for clues in (facts, letter))
+    groups = {"block": inside, "other normal, test": test & normal & ~inside, "normal, train": train & normal}
+    groups |= {f"{kind or name}, {part}": rows & ~normal & (manifest.subtype == kind)
+               for part, rows in (("train", train), ("test", test)) for kind in sorted(set(manifest.subtype[~normal]))}
+    shares = {"letter": facts.letter_size.notna(), "large_letter": facts.letter_size >= LARGE,
+              "taken_by_letter": by_letter, "taken_by_all": seen}
+    finding = {"images": int(inside.sum()), "groups": {
+        key: {"images": int(rows.sum())} | {what: _number(share[rows].mean()) for what, share in shares.items()}
+        for key, rows in groups.items() if rows.any()}}
+    finding["sentence"] = "The block of hard normal films is not in this test folder."
+    if inside.any():
+        large, taken = ({key: f"{group[what]:.0%}" for key, group in finding["groups"].items()}
+                        for what in ("large_letter", "taken_by_letter"))
+        finding["sentence"] = (
+            f"A model that sees nothing but the place and size of a letter takes {taken.pop('block')} of the "
+            f"{finding['images']} hard normal test films for {name} ("
+            + ", ".join(f"{key}: {share}" for key, share in taken.items() if "normal" in key)
+            + f"); a large letter stands in {large.pop('block')} of them ("
+            + ", ".join(f"{key}: {share}" for key, share in large.items() if "normal" in key or "train" in key) + ").")
+    return inside, finding
+
+
+def look_alikes(facts: pd.DataFrame, manifest: pd.DataFrame, inside: pd.Series, each: int = 4,
+                seed: int = 0) -> pd.DataFrame:
+    """Films to lay side by side: normal ones of train at random, those of the block and of class 1 by their letter.
+
+    Returns
+    -------
+    DataFrame, the index that the films have in `manifest`
+        Its rows and ``kind`` (normal train, hard test, and the rarest subtype of train), `each` a kind; a kind with
+        fewer films is left out.
+    """
+    train = manifest[manifest.folder == "train"]
+    kind = train.subtype[train.label == 1].value_counts().index[-1]
+    by_size = facts.letter_size.dropna().sort_values(ascending=False, kind="stable").index
+    ill = manifest.loc[by_size[by_size.isin(train.index[(train.label == 1) & (train.subtype == kind)])]]
+    lots = {"normal train": train[train.label == 0].sample(frac=1, random_state=seed),
+            "hard test": manifest.loc[by_size[inside[by_size]]], f"{kind or _other(manifest)} train": ill}
+    lots = {name: lot.drop_duplicates("patient").head(each).assign(kind=name) for name, lot in lots.items()}
+    return pd.concat([lot for lot in lots.values() if len(lot) == each] or [train.head(0).assign(kind="")])
+
+
+def gallery(facts: pd.DataFrame, manifest: pd.DataFrame, each: int = 4) -> tuple[pd.DataFrame, dict]:
+    """Odd films of the train folder that no label tells from the rest: the extremes of four facts.
+
+    Returns
+    -------
+    films : DataFrame, the index that the films have in `manifest`
+        ``kind`` (darkest, tightest, rotated, wires), ``path``, ``class_name``, ``label``, ``value``; at most `each`
+        films a kind, each of another patient.
+    finding : dict
+    """
+    train, rows = manifest[manifest.folder == "train"], []
+    kinds = {"darkest": -facts.brightness, "tightest": facts.edge, "rotated": facts.tilt.abs(), "wires": facts.lines}
+    for kind, value in kinds.items():
+        order = value[train.index].dropna().sort_values(ascending=False, kind="stable").index
+        rows.append(train.loc[order].drop_duplicates("patient").head(each).assign(kind=kind, value=value))
+    films = pd.concat(rows)[["kind", "path", "class_name", "label", "value"]]
+    share, usual = films.label.mean(), train.label.mean()
+    finding = {"films": len(films), "of_class_1": int(films.label.sum()), "class_1_in_train": _number(usual),
+               "paths": films.groupby("kind", sort=False).path.agg(list).to_dict()}
+    finding["sentence"] = (f"Of the {len(films)} oddest training films (darkest, tightest, rotated, with wires) "
+                           f"{finding['of_class_1']} are {_other(manifest)}, against {usual:.0%} of all"
+                           + (": to be odd is a clue as well." if abs(share - usual) > 0.1 else "."))
+    return films, finding
+
+
+# --- figures --------------------------------------------------------------------------------------------------
+
+def baseline_figure(findings: dict[str, dict]) -> Figure:
+    """AUC of every clue, on train (ring) and on test (dot), with the share of test that it gets right.
+
+    Parameters
+    ----------
+    findings : dict of title to what `baselines` returned
+    """
+    low = min(row["auc"] or 0.5 for finding in findings.values() for row in finding["rows"])
+    low = min(0.4, np.floor(10 * low) / 10)
+    high = [len(finding["rows"]) for finding in findings.values()]
+    figure, axes = plt.subplots(len(high), 1, figsize=(8.6, 0.3 * sum(high) + len(high)), sharex=True,
+                                squeeze=False, height_ratios=high)
+    for axis, (title, finding) in zip(axes.flat, findings.items()):
+        for y, row in enumerate(finding["rows"]):
+            if row["auc"] is None:
+                axis.text(0.5, y, "  can't be seen in this copy", va="center", fontsize=9, color=GRAY, style="italic")
+                continue
+            axis.plot([row["train_auc"], row["auc"]], [y, y], color=GRAY, linewidth=1, zorder=1)
+            axis.scatter(row["train_auc"], y, s=55, facecolor="white", edgecolor=BLUE, linewidth=2)
+            axis.scatter(row["auc"], y, s=60, color=VERMILION)
+            axis.text(1.015, y, f"{row['accuracy']:.1%}", va="center", fontsize=10)
+        axis.set_yticks(range(len(finding["rows"])), [_word(row["clue"]) for row in finding["rows"]])
+        axis.set(title=title, ylim=(len(finding["rows"]) - 0.4, -0.6))
+        axis.axvline(0.5, color=GRAY, linestyle=":", linewidth=1)
+        axis.tick_params(axis="y", length=0)
+    axes[0, 0].text(1.015, -0.9, "test right", fontsize=9, color=GRAY)
+    axes[-1, 0].set(xlabel="AUC: ring on train, dot on test (0.5 is guessing)", xlim=(low, 1.09),
+                    xticks=np.arange(low, 1.01, 0.1))
+    return figure
+
+
+def shift_figure(finding: dict, other: str) -> Figure:
+    """AUCs of `shift` as a table of colors: what tells the folders apart, what tells the classes apart.
+
+    Parameters
+    ----------
+    finding : dict as `shift` returns it
+    other : str
+        Name of class 1.
+    """
+    table = pd.DataFrame(finding["rows"]).set_index("fact").astype(float)
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 0.33 * len(table) + 1), sharey=True)
+    for axis, columns, names, title in (
+            (axes[0], ["normal", "other"], ["normal films", f"{other} films"], "test against train"),
+            (axes[1], ["train", "test"], ["in train", "in test"], f"{other} against normal")):
+        sns.heatmap(table[columns], vmin=0.1, vmax=0.9, cmap="RdBu_r", annot=True, fmt=".2f", cbar=False, ax=axis,
+                    linewidths=1.5, annot_kws={"fontsize": 10})
+        axis.set(title=title, ylabel="", xticklabels=names)
+        axis.tick_params(length=0)
+    axes[0].set_yticklabels([_word(fact) for fact in table.index], rotation=0)
+    return figure
+
+
+def letter_figure(facts: pd.DataFrame, manifest: pd.DataFrame, inside: Iterable[bool]) -> Figure:
+    """Where the letter stands, and how large it is, by class and folder; films `inside` the hard block in black."""
+    figure, axes = plt.subplots(1, 4, figsize=(9.4, 3.0), sharex=True, sharey=True)
+    names = manifest.groupby("label").class_name.first()
+    for axis, (part, label) in zip(axes, [("train", 0), ("train", 1), ("test", 0), ("test", 1)]):
+        rows = (manifest.folder == part) & (manifest.label == label)
+        for chosen, color in ((rows & ~inside, BY_LABEL[label]), (rows & inside, "black")):
+            axis.scatter(facts.letter_left[chosen], facts.letter_top[chosen], s=8e3 * facts.letter_size[chosen] ** 2,
+                         color=color, alpha=min(0.7, 0.1 + 60 / rows.sum()), linewidths=0)
+        axis.set(title=f"{names[label].lower()}, {part}", xlim=(-0.02, 0.32), ylim=(0.67, -0.02),
+                 xlabel="from the left")
+    axes[0].set_ylabel("from the top")
+    return figure

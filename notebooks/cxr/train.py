@@ -1,14 +1,19 @@
-"""Training: the devices there are, batches from memory, and one line an epoch."""
+"""Training: the devices there are, batches from memory, and a run that a crash can't lose."""
 
+import hashlib
+import json
 import os
 import platform
 import time
+import zipfile
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from .backend import keras, tf
+from .project import Problem, shown
 
 
 def versions() -> dict:
@@ -53,9 +58,10 @@ def class_weights(labels: np.ndarray) -> np.ndarray:
 
 
 class Batches(keras.utils.PyDataset):
-    """Shuffled batches from an array in memory: ``(images, labels, weights)``.
+    """Shuffled batches from an array in memory: ``(images, labels, weights)``. Give ``fit`` ``shuffle=False`` with it.
 
-    The order depends on the seed and the epoch's number alone. Images that do not fill a batch sit out an epoch.
+    The order depends on the seed and the epoch's number alone, so a training that is taken up again sees the same
+    order. Images that do not fill a batch sit out an epoch.
 
     Parameters
     ----------
@@ -70,12 +76,11 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         self.pictures, self.labels, self.weights = pictures, np.asarray(labels, "float32"), weights
         self.size, self.seed = min(size, len(pictures)), seed
-        self.epoch = -1
-        self.on_epoch_begin()
+        self.shuffle(0)
 
-    def on_epoch_begin(self):
-        self.epoch += 1
-        self.order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.pictures))
+    def shuffle(self, epoch: int) -> None:
+        """Put the images into the order of this epoch."""
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pictures))
 
     def __len__(self):
         return len(self.pictures) // self.size
@@ -85,23 +90,173 @@ class Batches(keras.utils.PyDataset):
         return self.pictures[chosen][..., None], self.labels[chosen], self.weights[chosen]
 
 
-class OneLine(keras.callbacks.Callback):
-    """One line an epoch, in a notebook, a log and a terminal alike; the seconds go into the history only."""
+class Run(keras.callbacks.Callback):
+    """A training that a crash can't lose: early stopping, the best weights, one line and one checkpoint an epoch.
+
+    After each epoch *everything* goes into one file: weights, optimizer, the random state of every layer, the history,
+    the best weights so far, and how long they have been the best. The file is written under another name, flushed to
+    the disk and renamed, and the one before it stays. So a training that is killed at any moment goes on from its last
+    whole epoch, and ends with the same weights, bit for bit, as if nothing had happened. (``BackupAndRestore`` and
+    ``EarlyStopping`` of Keras forget the best weights and the patience in between.)
+
+    Use it as a context and as a callback::
+
+        with Run(learner, batches, ...) as run:
+            learner.fit(batches, shuffle=False, initial_epoch=run.start, epochs=EPOCHS, callbacks=[run], ...)
+
+    When the context ends, `learner` has its best weights.
+
+    Parameters
+    ----------
+    learner : keras.Model
+        Compiled, with the metrics ``accuracy`` and ``auc``.
+    batches : Batches
+    settings : dict
+        All that the result depends on. Another value of any of them is another training, with a folder of its own.
+    folder : Path
+        Where checkpoints are kept; on Colab it can lie on Drive.
+    epochs : int
+    patience : int
+        Epochs without a lower validation loss before it stops.
+
+    Attributes
+    ----------
+    start : int
+        Epochs that are done; equal to `epochs` when there is nothing left to do.
+    rows : list of dict
+        The history, one row an epoch.
+    best_epoch : int
+        The epoch whose weights are kept, from 1.
+    seconds : list of float
+        Duration of each epoch.
+    """
+
+    def __init__(self, learner, batches, settings: dict, folder: Path, epochs: int, patience: int):
+        super().__init__()
+        self.learner, self.batches, self.epochs, self.patience = learner, batches, epochs, patience
+        self.settings = json.loads(json.dumps({**settings, "epochs": epochs, "patience": patience}))
+        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+        self.folder = Path(folder) / digest
+        self.rows, self.seconds, self.best, self.best_epoch, self.stopped = [], [], None, 0, False
+        learner.optimizer.build(learner.trainable_variables)
+
+    @property
+    def start(self) -> int:
+        return self.epochs if self.stopped else len(self.rows)
+
+    def __enter__(self):
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
+        except OSError as error:
+            raise Problem(f"Checkpoints can't be written to {shown(self.folder)} ({error.strerror}): free the disk, or "
+                          "name another folder in CHECKPOINTS of 04_train.ipynb.") from None
+        self._say_what_is_not_used()
+        found = [state for state in map(self._read, self._files()) if state]
+        if found:
+            self._take(max(found, key=lambda state: len(state[0]["rows"])))
+            done = "is finished" if self.start == self.epochs else f"goes on after epoch {len(self.rows)}"
+            print(f"This training {done}: its checkpoint is in {shown(self.folder)}/.")
+        self.batches.shuffle(self.start)  # `fit` looks at the first batch before the first epoch begins
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind and issubclass(kind, tf.errors.ResourceExhaustedError):
+            raise Problem(f"The memory does not hold {self.batches.size} images a step: set BATCH_SIZE to "
+                          f"{max(1, self.batches.size // 2)} in the parameters of 04_train.ipynb.") from None
+        if kind is None:
+            if self.best is None:
+                raise Problem("The loss is not a number from the first epoch on: set LEARNING_RATE in the parameters "
+                              "of 04_train.ipynb to a tenth.")
+            self._assign(self.learner.variables, self.best)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.perf_counter()
+        self.batches.shuffle(epoch)
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not np.isfinite(logs["loss"]):
+            self.learner.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["seconds"] = round(time.perf_counter() - self.started, 1)
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        print(f"epoch {epoch + 1:3}/{self.params['epochs']}   loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}"
-              f"  AUC {logs['auc']:.4f}   validation: loss {logs['val_loss']:.4f}  accuracy {logs['val_accuracy']:.4f}"
-              f"  AUC {logs['val_auc']:.4f}   rate {rate:.1e}", flush=True)
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
+        if not np.isfinite(row["loss"]) or not np.isfinite(row["val_loss"]):
+            self.learner.stop_training = self.stopped = True
+            print(f"epoch {epoch + 1}: the loss is not a number any more; "
+                  f"training stops, and the weights of epoch {self.best_epoch} are kept.")
+            return
+        if self.best is None or row["val_loss"] < self.rows[self.best_epoch - 1]["val_loss"]:
+            self.best, self.best_epoch = self._values(self.learner.variables), epoch + 1
+        self.rows.append(row)
+        self.seconds.append(round(time.perf_counter() - self.began, 2))
+        self.stopped = epoch + 1 - self.best_epoch >= self.patience
+        self.learner.stop_training = self.stopped
+        print(f"epoch {epoch + 1:3}/{self.epochs}   loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
+              f"AUC {row['auc']:.4f}   validation: loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.4f}  "
+              f"AUC {row['val_auc']:.4f}{'  *' if self.best_epoch == epoch + 1 else ''}", flush=True)
+        self._write()
 
+    def table(self) -> pd.DataFrame:
+        """The history: ``epoch`` from 1, then loss, accuracy and AUC of training and of validation."""
+        return pd.DataFrame(self.rows)
 
-def table(history: keras.callbacks.History) -> pd.DataFrame:
-    """What ``fit`` returns as a table: one row an epoch, ``epoch`` from 1, then the measures and the seconds."""
-    return pd.DataFrame({"epoch": np.add(history.epoch, 1), **history.history})
+    # --- the checkpoint: two files in turn, each whole or absent ---
+
+    def _files(self) -> list[Path]:
+        return [self.folder / "even.npz", self.folder / "odd.npz"]
+
+    @staticmethod
+    def _values(variables) -> list[np.ndarray]:
+        return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+
+    @staticmethod
+    def _assign(variables, values) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def _write(self) -> None:
+        facts = {"settings": self.settings, "rows": self.rows, "seconds": self.seconds, "best_epoch": self.best_epoch,
+                 "stopped": self.stopped}
+        arrays = {"facts": np.array(json.dumps(facts))}
+        for name, values in (("now", self._values(self.learner.variables)), ("best", self.best),
+                             ("optimizer", self._values(self.learner.optimizer.variables))):
+            arrays |= {f"{name}_{i:04}": value for i, value in enumerate(values)}
+        target = self._files()[len(self.rows) % 2]
+        unfinished = target.with_name(f".unfinished_{target.name}")
+        try:
+            with open(unfinished, "wb") as stream:
+                np.savez(stream, **arrays)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(unfinished, target)
+        except OSError as error:
+            print(f"No checkpoint of epoch {len(self.rows)}: {shown(self.folder)} can't be written ({error.strerror}); "
+                  "the training goes on without it.")
+
+    def _read(self, path: Path):
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                facts = json.loads(str(saved["facts"]))
+                groups = {name: [saved[key] for key in sorted(saved.files) if key.startswith(name)]
+                          for name in ("now", "best", "optimizer")}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None  # not there, or not whole: the other one is
+        return (facts, groups) if facts["settings"] == self.settings else None
+
+    def _take(self, state) -> None:
+        facts, groups = state
+        self.rows, self.seconds, self.stopped = facts["rows"], facts["seconds"], facts["stopped"]
+        self.best, self.best_epoch = groups["best"], facts["best_epoch"]
+        self._assign(self.learner.variables, groups["now"])
+        self._assign(self.learner.optimizer.variables, groups["optimizer"])
+
+    def _say_what_is_not_used(self) -> None:
+        """Name what differs in checkpoints of other trainings, which stay as they are."""
+        for path in sorted(self.folder.parent.glob("*/settings.json")):
+            if path.parent != self.folder:
+                other = json.loads(path.read_text(encoding="utf-8"))
+                differing = sorted(key for key in {*other, *self.settings} if other.get(key) != self.settings.get(key))
+                print(f"Not used: the checkpoint in {shown(path.parent)}/ (another {', '.join(differing)}).")
 
 
 def save_checked(model: keras.Model, pictures: np.ndarray):
