@@ -657,3 +657,48 @@ def test_a_setting_out_of_range_is_named(setting, value):
     arguments = {"FOLDS": "folds", "SPLIT_SEED": "seed"}
     with refused(f"{setting} in 02_explore.ipynb", "set it to a whole number", keeping=[]):
         data.split(large(), **{arguments[setting]: value})
+
+
+# --- another copy of the same X-rays ---------------------------------------------------------------------------
+
+def saved_again(folder, copy, quality=40):
+    """The same X-rays in other bytes, as a resized copy of the data set would have them."""
+    for path in folder.rglob("*.jpeg"):
+        target = copy / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(target, "JPEG", quality=quality)
+    return copy
+
+
+def test_another_copy_is_refused_on_a_machine_of_ones_own(world, tmp_path):
+    manifest = data.survey(world.xrays)
+    with pytest.raises(Problem, match="another size.*01_manifest.csv.*CHEST_XRAY_DIR"):
+        data.check(manifest, saved_again(world.xrays, tmp_path / "copy"))
+
+
+def test_another_copy_is_read_anew_where_that_is_allowed(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXR_ANY_COPY", "1")
+    manifest, copy = data.survey(world.xrays), saved_again(world.xrays, tmp_path / "copy")
+    there = data.check(manifest, copy)
+    assert "another copy" in capsys.readouterr().out
+    assert list(there.path) == list(manifest.path) and list(there.label) == list(manifest.label)
+    assert not set(there.sha256) & set(manifest.sha256)
+    pd.testing.assert_frame_equal(data.check(there, copy), there)
+
+
+def test_another_copy_that_lacks_a_file_is_refused_all_the_same(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXR_ANY_COPY", "1")
+    manifest, copy = data.survey(world.xrays), saved_again(world.xrays, tmp_path / "copy")
+    (copy / manifest.path[3]).unlink()
+    with pytest.raises(Problem, match=f"{manifest.path[3]} is not in"):
+        data.check(manifest, copy)
+
+
+def test_files_numbered_anew_in_each_folder_are_patients_of_their_own(world):
+    for part in ("train", "test"):
+        for number, path in enumerate(sorted((world.xrays / part / "NORMAL").iterdir())):
+            path.rename(path.with_name(f"{number}.jpeg"))
+    manifest = data.survey(world.xrays)
+    table, left_out = data.split(manifest)
+    normal = manifest[manifest.label == 0]
+    assert normal.patient.is_unique and "patient is in test" not in set(left_out.reason)

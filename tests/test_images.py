@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from PIL.Image import Transpose
 from test_data import encoded, exif, noise, put, refused
 
 from cxr import images
@@ -110,7 +111,8 @@ def test_a_palette_with_transparent_entries_prints_no_warning(world, options):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_picture_is_decoded_upright(kind, orientation):
     """As the camera stored it: the upright picture, turned by the inverse of what its EXIF asks for."""
-    inverse = {1: None, **images.TURNS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
+    inverse = {6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270, 2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180,
+               4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE, 7: Transpose.TRANSVERSE}.get(orientation)
     stored = Image.fromarray(GRAY) if inverse is None else Image.fromarray(GRAY).transpose(inverse)
     content = encoded(stored, kind, exif=exif(orientation))
     upright = images.decode(encoded(GRAY, kind), 100).astype(int)

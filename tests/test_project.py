@@ -89,7 +89,7 @@ def test_badges_point_where_they_are_told(tmp_path, monkeypatch):
         text = (tmp_path / name).read_text(encoding="utf-8")
         addresses = set(re.findall(r"(?:github\.com|/github)/([\w.-]+/[\w.-]+?)(?=[/)\s\"]|$)", text))
         assert addresses == {"jane/lungs"}, addresses
-        assert "/content/chest-xray-notebooks" not in text
+        assert "cd -q chest-xray-notebooks" not in text and "cd chest-xray-notebooks" not in text
 
 
 @pytest.mark.parametrize("repository", ["", "jane", "https://github.com/jane/lungs"])

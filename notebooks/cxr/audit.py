@@ -16,7 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, stats
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -32,8 +32,8 @@ LUMA = [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 
         14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
         49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]  # JPEG (ITU-T T.81), table K.1
 WORDS = {"aspect": "width / height", "bytes_per_pixel": "bytes per pixel", "jpeg_quality": "JPEG quality",
-         "color": "gray or color", "edge": "body at the edge", "tilt": "tilt of the spine",
-         "lines": "longest bright line", "letter": "letter (place, size)", "letter_top": "letter: from the top",
+         "color": "gray or color", "edge": "body at the edge", "tilt": "tilt of the body",
+         "lines": "longest bright line", "letter": "place and size of the letter", "letter_top": "letter: from the top",
          "letter_left": "letter: from the left", "letter_size": "letter: size", "all": "all of these"}
 
 
@@ -282,7 +282,8 @@ def baselines(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> dic
     sentence = ""
     if visible:
         best, every = max(rows[:-1], key=lambda row: row["auc"] or 0), rows[-1]
-        sentence = (f"{_word(best['clue']).capitalize()} alone gets {best['accuracy']:.1%} of the test folder right "
+        word = _word(best["clue"])
+        sentence = (f"{word[0].upper()}{word[1:]} alone gets {best['accuracy']:.1%} of the test folder right "
                     f"(AUC {best['auc']:.3f}), " + (f"all {len(visible)} clues {every['accuracy']:.1%} (AUC "
                                                     f"{every['auc']:.3f}), " if len(visible) > 1 else "")
                     + f"always answering {name} {always:.1%}. ")
@@ -315,28 +316,40 @@ def _letters(pictures: np.ndarray) -> pd.DataFrame:
     return spot[["letter_top", "letter_left", "letter_size"]].reindex(np.arange(n))
 
 
+def _tilt(pictures: np.ndarray, most: int = 24, step: int = 3, gain: float = 0.2) -> np.ndarray:
+    """Degrees by which the body leans to the right: the turn after which the picture best mirrors itself.
+
+    The mirror stands anywhere in the middle half; 0 where no turn makes the correlation better by `gain`.
+    """
+    n, k = len(pictures), pictures.shape[1] // 4
+    small = pictures[:, :4 * k, :4 * k].reshape(n, k, 4, k, 4).mean((2, 4), dtype=np.float32)
+    y, x = np.mgrid[k // 8:k - k // 8, k // 8:k - k // 8] - (k - 1) / 2
+    angles, scores = np.arange(-most, most + 1, step), []
+    for turn in np.radians(angles):
+        down, right = y * np.cos(turn) + x * np.sin(turn), x * np.cos(turn) - y * np.sin(turn)
+        turned = small[:, *(np.rint(np.clip(at + (k - 1) / 2, 0, k - 1)).astype(int) for at in (down, right))]
+        turned -= turned.mean((1, 2), keepdims=True)
+        m = turned.shape[2]
+        waves = np.fft.rfft(turned, 2 * m, axis=2)
+        mirrored = np.fft.irfft((waves ** 2).sum(1), 2 * m, axis=1)[:, m - 1 - m // 4:m + m // 4]
+        scores.append(mirrored.max(1) / np.maximum((turned ** 2).sum((1, 2)), 1))
+    best = np.max(scores, axis=0)
+    return np.where(best - scores[len(angles) // 2] >= gain, angles[np.argmax(scores, axis=0)], 0)
+
+
 def _measure(picture: np.ndarray) -> tuple[float, ...]:
     """``brightness`` to ``lines`` of `picture_facts`, for one picture."""
     size = len(picture)
     gray, middle = picture.astype(np.float32), slice(size // 4, 3 * size // 4)
     low, median, high = np.percentile(gray[::2, ::2], [5, 50, 95])
     edge = min(np.percentile(gray[middle, part], 5) for part in (slice(size // 16), slice(-(size // 16), None)))
-    ridge = ndimage.gaussian_filter(gray, size / 64)
-    ridge -= ndimage.uniform_filter1d(ridge, size // 3, axis=1)
-    ridge = ridge[size // 10:8 * size // 10, middle].clip(0) ** 2
-    center = (ridge * np.arange(ridge.shape[1])).sum(1) / (ridge.sum(1) + 1e-6)
-    rows, weight = np.arange(len(center)), np.ones(len(center))
-    for _ in range(4):  # a line through the spine, each time with less regard to the rows far from it
-        line = np.polyfit(rows, center, 1, w=weight)
-        off = np.abs(np.polyval(line, rows) - center)
-        weight = 1 / (1 + (64 * off / size) ** 2)
     bright = ndimage.white_tophat(picture, size=size // 25) > max(40, 0.3 * (high - low))
     lines, border = [0.0], 0.04 * size
     for box in ndimage.find_objects(ndimage.label(bright, np.ones((3, 3)))[0]):
         if all(side.stop > border and side.start < size - border for side in box):
             lines.append(np.hypot(*(side.stop - side.start for side in box)) / size)
-    return (gray.mean(), high - low, ndimage.laplace(gray).var() / max(gray.var(), 1), edge / max(median, 1),
-            -np.degrees(np.arctan(line[0])) if off.mean() < size / 40 else np.nan, max(lines))
+    sharpness = ndimage.laplace(gray).var() / max(gray.var(), 1)
+    return gray.mean(), high - low, sharpness, edge / max(median, 1), max(lines)
 
 
 def picture_facts(pictures: np.ndarray) -> pd.DataFrame:
@@ -353,15 +366,15 @@ def picture_facts(pictures: np.ndarray) -> pd.DataFrame:
         ``brightness`` (mean gray level, 0 to 255), ``contrast`` (95th less 5th percentile), ``sharpness`` (variance of
         the Laplacian over the picture's; Pech-Pacheco 2000, "Diatom autofocusing in brightfield microscopy"),
         ``edge`` (gray level at the darker of the left and right edge over the median: 0 where dark ground is left
-        beside the body, near 1 where the body is cut off), ``tilt`` (degrees by which the spine leans to the right in
-        the square; NaN where no straight ridge is seen), ``lines`` (length of the longest thin bright line, share of
-        the side: wires, tubes, sharp ribs); ``letter_top``, ``letter_left`` and ``letter_size`` (place and height of
+        beside the body, near 1 where the body is cut off), ``tilt`` (degrees in the square by which the head leans to
+        the right, in steps of 3; 0 where that is not clear), ``lines`` (length of the longest thin bright line, share
+        of the side: wires, tubes, sharp ribs); ``letter_top``, ``letter_left`` and ``letter_size`` (place and height of
         a letter at the left, shares of the side; NaN without one).
     """
     with ThreadPoolExecutor() as pool:
         rows = list(pool.map(_measure, pictures))
-    facts = pd.DataFrame(rows, columns=["brightness", "contrast", "sharpness", "edge", "tilt", "lines"], dtype=float)
-    return facts.join(_letters(pictures))
+    facts = pd.DataFrame(rows, columns=["brightness", "contrast", "sharpness", "edge", "lines"], dtype=float)
+    return facts.assign(tilt=_tilt(pictures)).join(_letters(pictures))
 
 
 @threadpool_limits.wrap(limits=1)
@@ -411,7 +424,8 @@ def shift(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> dict:
             together[where] = _number(roc_auc_score(test[films], score))
     _, fact, where = max((abs((row[key] or 0.5) - 0.5), row["fact"], key) for row in rows for key in inside)
     names, found = {"normal": "normal", "other": name}, {key: auc for key, auc in together.items() if auc is not None}
-    differ = max(found.values(), default=0) >= 0.6
+    films = {key: test[rows].value_counts() for key, rows in inside.items()}
+    differ = any(auc - 0.5 > 3 * np.sqrt(films[key].sum() / films[key].prod() / 12) for key, auc in found.items())
     sentence = (f"Train and test {'are two populations' if differ else 'look alike'}: facts that know no lung tell a "
                 "train film from a test film with AUC "
                 + (" and ".join(f"{auc:.2f} ({names[key]})" for key, auc in found.items()) or "unknown (few patients)")
@@ -493,22 +507,29 @@ def gallery(facts: pd.DataFrame, manifest: pd.DataFrame, each: int = 4) -> tuple
     Returns
     -------
     films : DataFrame, the index that the films have in `manifest`
-        ``kind`` (darkest, tightest, rotated, wires), ``path``, ``class_name``, ``label``, ``value``; at most `each`
-        films a kind, each of another patient.
+        ``kind`` (darkest, tightest, rotated, wires), ``path``, ``class_name``, ``label``, ``value``; `each` films a
+        kind, each of another patient. A kind that can't be seen is left out.
     finding : dict
+        ``films``, ``of_class_1`` (the same for the oddest 1% of train of each kind), ``class_1_in_train``, ``paths``
+        (of the films shown), ``sentence``.
     """
     train, rows = manifest[manifest.folder == "train"], []
-    kinds = {"darkest": -facts.brightness, "tightest": facts.edge, "rotated": facts.tilt.abs(), "wires": facts.lines}
+    not_pale = facts.brightness <= facts.brightness.quantile(0.9)  # the ground of pale films is gray, not cut off
+    kinds = {"darkest": -facts.brightness, "tightest": facts.edge.where(not_pale), "rotated": facts.tilt.abs(),
+             "wires": facts.lines}
     for kind, value in kinds.items():
-        order = value[train.index].dropna().sort_values(ascending=False, kind="stable").index
-        rows.append(train.loc[order].drop_duplicates("patient").head(each).assign(kind=kind, value=value))
-    films = pd.concat(rows)[["kind", "path", "class_name", "label", "value"]]
-    share, usual = films.label.mean(), train.label.mean()
-    finding = {"films": len(films), "of_class_1": int(films.label.sum()), "class_1_in_train": _number(usual),
+        value = value[train.index].dropna().sort_values(ascending=False, kind="stable")
+        if value.nunique() > 1:
+            films = train.loc[value.index].drop_duplicates("patient").head(max(each, len(train) // 100))
+            rows.append(films.assign(kind=kind, value=value))
+    odd, usual = pd.concat(rows), train.label.mean()
+    films = odd.groupby("kind", sort=False).head(each)[["kind", "path", "class_name", "label", "value"]]
+    clue = stats.binomtest(int(odd.label.sum()), len(odd), usual).pvalue < 0.01
+    finding = {"films": len(odd), "of_class_1": int(odd.label.sum()), "class_1_in_train": _number(usual),
                "paths": films.groupby("kind", sort=False).path.agg(list).to_dict()}
-    finding["sentence"] = (f"Of the {len(films)} oddest training films (darkest, tightest, rotated, with wires) "
-                           f"{finding['of_class_1']} are {_other(manifest)}, against {usual:.0%} of all"
-                           + (": to be odd is a clue as well." if abs(share - usual) > 0.1 else "."))
+    finding["sentence"] = (f"Of the {len(odd)} oddest training films ({', '.join(finding['paths'])}) "
+                           f"{odd.label.mean():.0%} are {_other(manifest)}, against {usual:.0%} of all"
+                           + (": to be odd is a clue as well." if clue else "."))
     return films, finding
 
 

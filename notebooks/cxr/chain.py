@@ -156,8 +156,8 @@ class Step:
             path.write_text(content, encoding="utf-8")
         elif hasattr(content, "savefig"):
             if self.dataset.get("synthetic"):
-                content.text(0.5, 0.5, "SYNTHETIC", fontsize=40, color="crimson", alpha=0.25, rotation=20,
-                             ha="center", va="center", weight="bold")
+                content.text(0.5, 0.5, "SYNTHETIC", fontsize=min(40, 7 * content.get_figwidth()), color="crimson",
+                             alpha=0.25, rotation=20, ha="center", va="center", weight="bold")
             content.savefig(path, dpi=150, bbox_inches="tight", facecolor="white", metadata={"Software": None})
         else:
             content(path)

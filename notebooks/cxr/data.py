@@ -35,14 +35,15 @@ def subtype_of(stem: str, label: int) -> str:
     return found[0] if found else ""
 
 
-def patient_of(stem: str) -> str:
-    """The patient from a file's name.
+def patient_of(path: str) -> str:
+    """The patient from a file's path below the data folder, without its ending.
 
     ``person12_virus_3`` is patient ``person12_virus``: the two subtypes are numbered apart. ``IM-0115-0001`` is
-    ``IM-0115`` and ``NORMAL2-IM-0115-0001`` is ``NORMAL2-IM-0115``. Any other name is a patient of its own.
+    ``IM-0115`` and ``NORMAL2-IM-0115-0001`` is ``NORMAL2-IM-0115``. Any other file is a patient of its own.
     """
-    found = re.match(r"person\d+_(bacteria|virus)|(NORMAL2-)?IM-\d+", stem, re.IGNORECASE)
-    return found[0] if found else stem
+    name = path.rpartition("/")[2]
+    found = re.match(r"person\d+_(bacteria|virus)|(NORMAL2-)?IM-\d+", name, re.IGNORECASE)
+    return found[0] if found else path
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
@@ -156,7 +157,8 @@ def survey(folder: Path) -> pd.DataFrame:
                               ".jpg or .png image: put the images of this class there, or run 01_download.ipynb anew.")
             rows += [(path, {"path": path.relative_to(folder).as_posix(), "folder": part,
                              "class_name": inside[class_name].name, "label": label,
-                             "subtype": subtype_of(path.stem, label), "patient": patient_of(path.stem)})
+                             "subtype": subtype_of(path.stem, label),
+                             "patient": patient_of(path.relative_to(folder).with_suffix("").as_posix())})
                      for path in files]
     for _, row in rows:
         if (name := os.fsencode(row["path"]).decode("utf-8", "backslashreplace")) != row["path"]:
@@ -198,23 +200,51 @@ def describe(manifest: pd.DataFrame, folder: Path) -> dict:
     return {"name": name, "synthetic": synthetic, "images": len(manifest)}
 
 
-def check(manifest: pd.DataFrame, folder: Path) -> None:
+def check(manifest: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Hold the data folder against the manifest, by name and size of each file.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        As `survey` returns it.
+    folder : Path
+        Data folder.
+
+    Returns
+    -------
+    DataFrame
+        `manifest` as it is. Where the environment variable ``CXR_ANY_COPY`` is set (on Colab and Kaggle, which have the
+        full-size files while the committed results come from a smaller copy) and every file has another size, the
+        same rows with the sizes and fingerprints of the files that are there.
 
     Raises
     ------
     Problem
         A file of the manifest is gone, or has another size.
     """
-    for path, size in zip(manifest.path, manifest.bytes):
-        try:
-            actual = (folder / path).stat().st_size
-        except OSError:
-            actual = None
-        if actual != size:
-            state = "is not in" if actual is None else f"has another size ({actual:,} bytes, not {size:,}) in"
-            raise Problem(f"{path} {state} {shown(folder)}, against 01_manifest.csv: set CHEST_XRAY_DIR to the folder "
-                          "that 01 used, or run 01_download.ipynb and all after it again.")
+    sizes = {path: _size(folder / path) for path in manifest.path}
+    differing = [path for path, size in zip(manifest.path, manifest.bytes) if sizes[path] != size]
+    if not differing:
+        return manifest
+    missing = [path for path in differing if sizes[path] is None]
+    if os.environ.get("CXR_ANY_COPY") and not missing:
+        print("These files are another copy of the X-rays than the one that 01_manifest.csv describes; "
+              "reading them once. Figures can differ a little from the committed ones.")
+        there = survey(folder).set_index("path").loc[manifest.path].reset_index()
+        if (there.label.to_numpy() == manifest.label.to_numpy()).all():
+            return there
+    path = (missing or differing)[0]
+    state = ("is not in" if missing else f"has another size ({sizes[path]:,} bytes, not "
+             f"{manifest.bytes[manifest.path == path].iloc[0]:,}) in")
+    raise Problem(f"{path} {state} {shown(folder)}, against 01_manifest.csv: set CHEST_XRAY_DIR to the folder that 01 "
+                  "used, or run 01_download.ipynb and all after it again.")
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -2,13 +2,14 @@
 
 Every location has a default inside the project and one environment variable that moves it:
 
-===================  ==================  ==================================================
-variable             default             what is there
-===================  ==================  ==================================================
-``CHEST_XRAY_DIR``   ``chest_xray/``     the X-rays, ``train/<CLASS>/*.jpeg`` and ``test/...``
-``CXR_RESULTS_DIR``  ``results/``        the artifacts that one notebook writes and the next reads
-``CXR_CACHE_DIR``    ``.cache/``         decoded images and checkpoints; safe to delete
-===================  ==================  ==================================================
+======================  ================  ===================================================
+variable                default           what is there
+======================  ================  ===================================================
+``CHEST_XRAY_DIR``      ``chest_xray/``   the X-rays, ``train/<CLASS>/*.jpeg`` and ``test/...``
+``CXR_RESULTS_DIR``     ``results/``      the artifacts that one notebook writes and the next reads
+``CXR_CACHE_DIR``       ``.cache/``       what can be made again: decoded images, the practice set
+``CXR_CHECKPOINT_DIR``  in the cache      from what a training goes on after a crash
+======================  ================  ===================================================
 
 A relative path is taken from the project's top folder, whatever folder Jupyter was started in.
 """
@@ -46,6 +47,11 @@ def results_dir() -> Path:
 def cache_dir() -> Path:
     """Folder of what can be made again: ``CXR_CACHE_DIR``, or ``.cache/`` in the project."""
     return _folder("CXR_CACHE_DIR", ".cache")
+
+
+def checkpoint_dir() -> Path:
+    """Folder of a training's checkpoints: ``CXR_CHECKPOINT_DIR``, or ``checkpoints/`` in the cache folder."""
+    return _folder("CXR_CHECKPOINT_DIR", str(cache_dir() / "checkpoints"))
 
 
 def shown(path: str | os.PathLike) -> str:

@@ -75,7 +75,8 @@ def write_badges(repository: str) -> None:
         raise Problem("README.md has no link to github.com/owner/name: put one back, so that it can be replaced.")
     for path in [readme, *sorted((ROOT / "notebooks").glob("*.ipynb"))]:
         text = path.read_text(encoding="utf-8").replace(found[1], repository)
-        _replace(path, text.replace(f"/content/{found[1].split('/')[1]}", f"/content/{repository.split('/')[1]}"))
+        old, new = found[1].split("/")[1], repository.split("/")[1]
+        _replace(path, text.replace(f"cd -q {old}/notebooks", f"cd -q {new}/notebooks").replace(f"cd {old}\n", f"cd {new}\n"))
 
 
 if __name__ == "__main__":

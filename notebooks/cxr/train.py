@@ -150,7 +150,7 @@ class Run(keras.callbacks.Callback):
             (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
         except OSError as error:
             raise Problem(f"Checkpoints can't be written to {shown(self.folder)} ({error.strerror}): free the disk, or "
-                          "name another folder in CHECKPOINTS of 04_train.ipynb.") from None
+                          "set CXR_CHECKPOINT_DIR to another folder.") from None
         self._say_what_is_not_used()
         found = [state for state in map(self._read, self._files()) if state]
         if found:

@@ -1,0 +1,235 @@
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageDraw
+
+from cxr import audit, data, images
+from cxr.project import Problem
+
+
+@pytest.fixture(scope="module")
+def drawn(tiny, tmp_path_factory):
+    """Manifest and 128-pixel pictures of the practice set."""
+    manifest = data.survey(tiny)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXR_CACHE_DIR", str(tmp_path_factory.mktemp("audit cache")))
+        return manifest, images.load(manifest, tiny, 128)
+
+
+def table(rows):
+    """A manifest from (folder, class, file stem) triples, one file each, all of one size."""
+    rows = [{"path": f"{folder}/{kind}/{stem}.jpeg", "folder": folder, "class_name": kind,
+             "label": int(kind.lower() != "normal")} | {
+                 "subtype": data.subtype_of(stem, int(kind.lower() != "normal")), "patient": data.patient_of(stem)}
+            for folder, kind, stem in rows]
+    return pd.DataFrame(rows).assign(width=200, height=100, mode="L", bytes=5000,
+                                     sha256=[f"{i:064x}" for i in range(len(rows))])
+
+
+def population(train=240, test=80, kind="PNEUMONIA"):
+    """Half normal, half ill, one film a patient."""
+    names = {"NORMAL": "IM-{:04d}-0001", "normal": "IM-{:04d}-0001"}
+    return table([(folder, group, names.get(group, "person{}_virus_1").format(i + 5000 * (folder == "test")))
+                  for folder, count in (("train", train), ("test", test))
+                  for group in ("NORMAL" if kind.isupper() else "normal", kind) for i in range(count // 2)])
+
+
+def test_leakage_by_both_keys():
+    manifest = table([("train", "PNEUMONIA", "person1_bacteria_1"), ("train", "PNEUMONIA", "person1_bacteria_2"),
+                      ("train", "PNEUMONIA", "person1_virus_3"), ("train", "NORMAL", "IM-0001-0001"),
+                      ("test", "PNEUMONIA", "person1_virus_4"), ("test", "PNEUMONIA", "person2_virus_5"),
+                      ("train", "PNEUMONIA", "person2_bacteria_6"), ("test", "NORMAL", "IM-0002-0001")])
+    found = audit.leakage(manifest, share=0.5)
+    strict, loose = found["with_subtype"], found["number_alone"]
+    assert (strict["patients"], strict["several_films"], strict["in_train_and_test"]) == (6, 1, 1)
+    assert (loose["patients"], loose["most_films"], loose["in_train_and_test"]) == (4, 3, 2)
+    assert found["always_other_subtype"] == 1  # person 2; person 1 meets its own virus
+    assert strict["leaked"] < loose["leaked"]
+    assert f"{strict['leaked']:.0%}" in found["sentence"] and "2 bare person numbers" in found["sentence"]
+
+
+def test_one_film_a_patient_leaks_nothing():
+    found = audit.leakage(population())
+    assert found["with_subtype"]["leaked"] == 0 == found["with_subtype"]["leaked_sd"]
+
+
+def test_exact_duplicates_are_told_by_place_and_patient():
+    manifest = population(20, 20)
+    manifest.loc[[1, 2], "sha256"] = manifest.sha256[0]  # three files, all in train
+    manifest.loc[30, "sha256"] = manifest.sha256[5]  # train and test
+    found = audit.exact_duplicates(manifest)
+    assert (found["groups"], found["across_folders"], found["under_two_patients"]) == (2, 1, 2)
+    assert found["spare_in_train"] == 2
+    assert found["by_folder"] == {"train": 1, "test + train": 1}
+    assert found["sentence"].startswith("2 pictures")
+
+
+def changed(picture, how):
+    stream, size = io.BytesIO(), len(picture)
+    if how == "cropped":
+        return np.asarray(Image.fromarray(picture).crop((2, 1, size - 1, size - 3)).resize((size, size)))
+    if how == "exposed":
+        return ((picture / 255) ** 0.8 * 255).astype(np.uint8)
+    Image.fromarray(picture).save(stream, "JPEG", quality=50)
+    return np.asarray(Image.open(stream))
+
+
+@pytest.mark.parametrize("how", ["saved again", "cropped", "exposed"])
+def test_near_duplicates_are_found(drawn, how):
+    manifest, films = drawn
+    manifest, films = manifest.drop_duplicates("patient"), films[~manifest.duplicated("patient")]
+    row = manifest.iloc[[7]].assign(path="test/NORMAL/copy.jpeg", folder="test", sha256="0" * 64, patient="copy")
+    pairs, found = audit.near_duplicates(np.concatenate([films, changed(films[7], how)[None]]),
+                                         pd.concat([manifest, row]))
+    assert found["confirmed"] == found["of_two_patients"] == 1 <= found["proposed"]
+    assert pairs.confirmed[0] and (pairs.one[0], pairs.two[0], pairs.other[0]) == (7, len(films), row.path.iloc[0])
+
+
+def test_other_patients_and_identical_files_are_no_near_duplicates(drawn):
+    manifest, films = drawn
+    pairs, found = audit.near_duplicates(films, manifest, distance=24)
+    assert found["proposed"] > 100 and not pairs[pairs.confirmed & ~pairs.same_patient].size
+    sha256 = manifest.set_index("path").sha256
+    assert manifest.sha256.duplicated().any() and (sha256[pairs.path].values != sha256[pairs.other].values).all()
+    assert f"{found['proposed']:,}" in found["sentence"]
+
+
+@pytest.mark.parametrize("quality", [10, 50, 75, 95, 100])
+def test_jpeg_quality_is_read_from_the_file(tmp_path, quality):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpeg", quality=quality)
+    Image.fromarray(noise).convert("RGB").save(tmp_path / "b.jpeg", quality=quality)
+    Image.fromarray(noise).save(tmp_path / "c.png")
+    manifest = pd.DataFrame({"path": ["a.jpeg", "b.jpeg", "c.png"], "width": 60, "height": 40, "bytes": 4800,
+                             "mode": ["L", "RGB", "L"]})
+    facts = audit.file_facts(tmp_path, manifest)
+    assert (facts.jpeg_quality[:2] - quality).abs().max() <= 3 and np.isnan(facts.jpeg_quality[2])
+    assert facts.color.tolist() == [0, 1, 0] and (facts.aspect == 1.5).all() and (facts.bytes_per_pixel == 2).all()
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    with pytest.raises(Problem, match="a.jpeg"):
+        audit.file_facts(tmp_path, pd.DataFrame({"path": ["a.jpeg"], "width": 9, "height": 9, "bytes": 9, "mode": "L"}))
+
+
+@pytest.mark.parametrize("kind", ["PNEUMONIA", "covid"])
+def test_a_planted_size_is_found_and_an_equal_one_is_said_to_be_invisible(kind):
+    manifest, rng = population(kind=kind), np.random.default_rng(0)
+    facts = pd.DataFrame({"width": rng.normal(1000, 60, len(manifest)) + 300 * manifest.label, "height": 224,
+                          "aspect": rng.random(len(manifest))})
+    found = audit.baselines(facts, manifest)
+    rows = {row["clue"]: row for row in found["rows"]}
+    assert rows["width"]["auc"] > 0.97 and rows["width"]["accuracy"] > 0.9 and abs(rows["aspect"]["auc"] - 0.5) < 0.2
+    assert rows["height"]["auc"] is None and found["invisible"] == ["height"] and found["always_other"] == 0.5
+    for said in ("Width", f"{rows['width']['accuracy']:.1%}", f"{rows['width']['auc']:.3f}", "height", kind.lower()):
+        assert said in found["sentence"]
+    only = audit.baselines(facts[["height"]], manifest)
+    assert only["rows"][-1]["auc"] is None and "can't show" in only["sentence"] and "alone" not in only["sentence"]
+
+
+def test_a_clue_that_is_perfect_in_train_can_be_worthless_in_test():
+    manifest, rng = population(), np.random.default_rng(0)
+    train = manifest.folder == "train"
+    facts = pd.DataFrame({"jpeg_quality": np.where(train & (manifest.label == 0), 95, 75), "width": rng.random(320)})
+    row = audit.baselines(facts, manifest)["rows"][0]
+    assert row["train_auc"] == 1 and row["auc"] == 0.5 == row["accuracy"]
+
+
+def test_one_class_in_test_is_named():
+    manifest = population()
+    manifest = manifest[(manifest.folder == "train") | (manifest.label == 1)]
+    facts = pd.DataFrame({"width": np.arange(len(manifest))}, manifest.index)
+    for ask in (audit.baselines, audit.shift):
+        with pytest.raises(Problem, match="test folder has one class"):
+            ask(facts, manifest)
+
+
+def film(letter=0.0, at=(0.04, 0.06), ground=20):
+    """A bright body on dark ground, and perhaps an R of `letter` (share of the height)."""
+    picture = Image.new("L", (512, 512), ground)
+    pen = ImageDraw.Draw(picture)
+    pen.ellipse((130, 60, 380, 640), fill=150)
+    if letter:
+        x, y, h = at[0] * 512, at[1] * 512, letter * 512
+        for line in [(x, y, x, y + h), (x, y, x + h / 2, y), (x + h / 2, y, x + h / 2, y + h / 2),
+                     (x, y + h / 2, x + h / 2, y + h / 2), (x + h / 4, y + h / 2, x + h / 2, y + h)]:
+            pen.line(line, fill=255, width=max(3, int(h / 6)))
+    return np.asarray(picture.resize((128, 128), Image.Resampling.BOX))
+
+
+def test_letters_are_found_and_measured():
+    found = audit.picture_facts(np.stack([film(), film(0.09), film(0.05, (0.10, 0.40)), film(0.09, (0.80, 0.06))]))
+    assert found.letter_size.notna().tolist() == [False, True, True, False]  # the last one is on the right
+    assert found.letter_top[1] == pytest.approx(0.06, abs=0.02) and found.letter_top[2] == pytest.approx(0.40, abs=0.02)
+    assert found.letter_left[2] == pytest.approx(0.10, abs=0.02)
+    assert found.letter_size[1] == pytest.approx(0.10, abs=0.02) and found.letter_size[2] < audit.LARGE
+
+
+def test_picture_facts_see_what_was_changed(drawn):
+    films = drawn[1][:6] // 2
+    wired = films.copy()
+    wired[:, 20:100, 36] = 255
+    turned = np.stack([np.asarray(Image.fromarray(film(ground=0)).rotate(angle)) for angle in (0, -15, 15)])
+    plain, tilt = audit.picture_facts(films), audit.picture_facts(turned).tilt
+    assert (audit.picture_facts(films // 2).brightness < plain.brightness).all()
+    assert (audit.picture_facts(wired).lines >= 0.6).all() and (plain.lines < 0.6).all()
+    tight = [np.asarray(Image.fromarray(film[32:96, 32:96]).resize((128, 128))) for film in films]
+    assert audit.picture_facts(np.stack(tight)).edge.median() > plain.edge.median()
+    assert tilt[0] == 0 and abs(tilt[1] - 15) <= 3 and abs(tilt[2] + 15) <= 3
+
+
+def test_shift_finds_the_class_that_changed():
+    manifest, rng = population(), np.random.default_rng(0)
+    changed = (manifest.folder == "test") & (manifest.label == 0)
+    facts = pd.DataFrame({"contrast": rng.normal(size=320) - 3 * changed, "tilt": rng.normal(size=320)})
+    found = audit.shift(facts, manifest)
+    rows = {row["fact"]: row for row in found["rows"]}
+    assert rows["contrast"]["normal"] < 0.1 and abs(rows["contrast"]["other"] - 0.5) < 0.2
+    assert found["folder_auc"]["normal"] > 0.9 > 0.7 > found["folder_auc"]["other"]
+    assert "two populations" in found["sentence"] and f"{found['folder_auc']['normal']:.2f}" in found["sentence"]
+    assert "look alike" in audit.shift(facts[["tilt"]], manifest)["sentence"]
+
+
+def test_the_block_is_measured_and_its_absence_is_said():
+    manifest, rng = population(), np.random.default_rng(0)
+    block = manifest.index[(manifest.folder == "test") & (manifest.label == 0)][:10]
+    facts = pd.DataFrame({"brightness": rng.random(320), "edge": rng.random(320), "lines": rng.random(320),
+                          "tilt": rng.integers(-3, 3, 320), "letter_top": 0.5, "letter_left": 0.1,
+                          "letter_size": np.where(manifest.label == 1, 0.08, 0.04)})
+    facts.loc[block, "letter_size"] = 0.08
+    inside, found = audit.hard_block(facts, manifest)
+    assert not inside.any() and found["images"] == 0 and "not in this" in found["sentence"]
+    manifest.loc[block, "path"] = [f"test/NORMAL/NORMAL2-IM-{139 + i:04d}-0001.jpeg" for i in range(10)]
+    inside, found = audit.hard_block(facts, manifest)
+    assert inside.sum() == 10 == found["images"] and inside[block].all()
+    assert found["groups"]["block"] == {"images": 10, "letter": 1, "large_letter": 1, "taken_by_letter": 1,
+                                        "taken_by_all": 1}
+    assert found["groups"]["other normal, test"]["taken_by_letter"] == 0 and "100% of the 10" in found["sentence"]
+    assert set(audit.look_alikes(facts, manifest, inside).kind) == {"normal train", "hard test", "virus train"}
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_the_whole_audit_of_a_drawn_set(drawn, tiny, lower):
+    """With names as they are, and with lower-case classes, no subtypes and no patients in the names."""
+    manifest, films = drawn
+    facts, file_facts = audit.picture_facts(films), audit.file_facts(tiny, manifest)
+    if lower:
+        manifest = manifest.assign(class_name=manifest.label.map({0: "normal", 1: "covid"}), patient=manifest.path,
+                                   subtype=manifest.label.map({0: "normal", 1: ""}))
+    inside, block = audit.hard_block(facts, manifest)
+    odd, gallery = audit.gallery(facts, manifest)
+    found = {"leakage": audit.leakage(manifest), "exact": audit.exact_duplicates(manifest), "block": block,
+             "near": audit.near_duplicates(films, manifest)[1], "no_pixel": audit.baselines(file_facts, manifest),
+             "no_lung": audit.baselines(facts, manifest), "shift": audit.shift(facts, manifest), "gallery": gallery}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert all(finding["sentence"].endswith(".") and "nan" not in finding["sentence"] for finding in found.values())
+    assert ("covid" if lower else "pneumonia") in found["no_lung"]["sentence"]
+    assert (manifest.folder[odd.index] == "train").all() and not odd.duplicated(["kind", "path"]).any()
+    assert audit.baselines(facts, manifest, seed=1) == audit.baselines(facts, manifest, seed=1)
+    audit.baseline_figure({"file": found["no_pixel"], "picture": found["no_lung"]})
+    audit.shift_figure(found["shift"], "covid")
+    audit.letter_figure(facts, manifest, inside)
+    assert len(audit.look_alikes(facts, manifest, inside, each=2).kind.unique()) >= 1
