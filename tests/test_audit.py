@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from cxr import audit, data, images
+from cxr import audit, clues, data, images, plot
 from cxr.project import Problem
 
 
@@ -105,14 +105,14 @@ def test_jpeg_quality_is_read_from_the_file(tmp_path, quality):
     Image.fromarray(noise).save(tmp_path / "c.png")
     manifest = pd.DataFrame({"path": ["a.jpeg", "b.jpeg", "c.png"], "width": 60, "height": 40, "bytes": 4800,
                              "mode": ["L", "RGB", "L"]})
-    facts = audit.file_facts(tmp_path, manifest)
+    facts = clues.file_facts(tmp_path, manifest)
     assert (facts.jpeg_quality[:2] - quality).abs().max() <= 3 and np.isnan(facts.jpeg_quality[2])
     assert facts.color.tolist() == [0, 1, 0] and (facts.aspect == 1.5).all() and (facts.bytes_per_pixel == 2).all()
 
 
 def test_a_file_that_is_gone_is_named(tmp_path):
     with pytest.raises(Problem, match="a.jpeg"):
-        audit.file_facts(tmp_path, pd.DataFrame({"path": ["a.jpeg"], "width": 9, "height": 9, "bytes": 9, "mode": "L"}))
+        clues.file_facts(tmp_path, pd.DataFrame({"path": ["a.jpeg"], "width": 9, "height": 9, "bytes": 9, "mode": "L"}))
 
 
 @pytest.mark.parametrize("kind", ["PNEUMONIA", "covid"])
@@ -128,6 +128,14 @@ def test_a_planted_size_is_found_and_an_equal_one_is_said_to_be_invisible(kind):
         assert said in found["sentence"]
     only = audit.baselines(facts[["height"]], manifest)
     assert only["rows"][-1]["auc"] is None and "can't show" in only["sentence"] and "alone" not in only["sentence"]
+
+
+def test_both_classes_weigh_the_same_however_many_are_ill():
+    manifest, rng = population(1200, 400), np.random.default_rng(0)
+    facts = pd.DataFrame({"width": rng.normal(size=1600) - 1.5 * manifest.label})
+    few = (manifest.folder == "test") | (manifest.label == 1) | (manifest.index % 8 == 0)
+    row = audit.baselines(facts[few], manifest[few])["rows"][0]
+    assert row["balanced_accuracy"] > 0.72
 
 
 def test_a_clue_that_is_perfect_in_train_can_be_worthless_in_test():
@@ -161,7 +169,7 @@ def film(letter=0.0, at=(0.04, 0.06), ground=20):
 
 
 def test_letters_are_found_and_measured():
-    found = audit.picture_facts(np.stack([film(), film(0.09), film(0.05, (0.10, 0.40)), film(0.09, (0.80, 0.06))]))
+    found = clues.picture_facts(np.stack([film(), film(0.09), film(0.05, (0.10, 0.40)), film(0.09, (0.80, 0.06))]))
     assert found.letter_size.notna().tolist() == [False, True, True, False]  # the last one is on the right
     assert found.letter_top[1] == pytest.approx(0.06, abs=0.02) and found.letter_top[2] == pytest.approx(0.40, abs=0.02)
     assert found.letter_left[2] == pytest.approx(0.10, abs=0.02)
@@ -173,11 +181,11 @@ def test_picture_facts_see_what_was_changed(drawn):
     wired = films.copy()
     wired[:, 20:100, 36] = 255
     turned = np.stack([np.asarray(Image.fromarray(film(ground=0)).rotate(angle)) for angle in (0, -15, 15)])
-    plain, tilt = audit.picture_facts(films), audit.picture_facts(turned).tilt
-    assert (audit.picture_facts(films // 2).brightness < plain.brightness).all()
-    assert (audit.picture_facts(wired).lines >= 0.6).all() and (plain.lines < 0.6).all()
+    plain, tilt = clues.picture_facts(films), clues.picture_facts(turned).tilt
+    assert (clues.picture_facts(films // 2).brightness < plain.brightness).all()
+    assert (clues.picture_facts(wired).lines >= 0.6).all() and (plain.lines < 0.6).all()
     tight = [np.asarray(Image.fromarray(film[32:96, 32:96]).resize((128, 128))) for film in films]
-    assert audit.picture_facts(np.stack(tight)).edge.median() > plain.edge.median()
+    assert clues.picture_facts(np.stack(tight)).edge.median() > plain.edge.median()
     assert tilt[0] == 0 and abs(tilt[1] - 15) <= 3 and abs(tilt[2] + 15) <= 3
 
 
@@ -207,7 +215,9 @@ def test_the_block_is_measured_and_its_absence_is_said():
     assert inside.sum() == 10 == found["images"] and inside[block].all()
     assert found["groups"]["block"] == {"images": 10, "letter": 1, "large_letter": 1, "taken_by_letter": 1,
                                         "taken_by_all": 1}
-    assert found["groups"]["other normal, test"]["taken_by_letter"] == 0 and "100% of the 10" in found["sentence"]
+    rest = found["groups"]["other normal, test"]
+    assert rest["letter"] == 1 and rest["large_letter"] == 0 == rest["taken_by_letter"]
+    assert "100% of the 10" in found["sentence"]
     assert set(audit.look_alikes(facts, manifest, inside).kind) == {"normal train", "hard test", "virus train"}
 
 
@@ -215,7 +225,7 @@ def test_the_block_is_measured_and_its_absence_is_said():
 def test_the_whole_audit_of_a_drawn_set(drawn, tiny, lower):
     """With names as they are, and with lower-case classes, no subtypes and no patients in the names."""
     manifest, films = drawn
-    facts, file_facts = audit.picture_facts(films), audit.file_facts(tiny, manifest)
+    facts, file_facts = clues.picture_facts(films), clues.file_facts(tiny, manifest)
     if lower:
         manifest = manifest.assign(class_name=manifest.label.map({0: "normal", 1: "covid"}), patient=manifest.path,
                                    subtype=manifest.label.map({0: "normal", 1: ""}))
@@ -229,7 +239,7 @@ def test_the_whole_audit_of_a_drawn_set(drawn, tiny, lower):
     assert ("covid" if lower else "pneumonia") in found["no_lung"]["sentence"]
     assert (manifest.folder[odd.index] == "train").all() and not odd.duplicated(["kind", "path"]).any()
     assert audit.baselines(facts, manifest, seed=1) == audit.baselines(facts, manifest, seed=1)
-    audit.baseline_figure({"file": found["no_pixel"], "picture": found["no_lung"]})
-    audit.shift_figure(found["shift"], "covid")
-    audit.letter_figure(facts, manifest, inside)
+    plot.baselines({"file": found["no_pixel"], "picture": found["no_lung"]})
+    plot.shift(found["shift"], "covid")
+    plot.letters(facts, manifest, inside)
     assert len(audit.look_alikes(facts, manifest, inside, each=2).kind.unique()) >= 1

@@ -5,16 +5,10 @@ test folder is described, and each baseline is fitted on train and scored on it 
 or seed may follow from that.
 """
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import imagehash
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage, stats
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -22,19 +16,11 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from .images import quiet
-from .plot import BLUE, BY_LABEL, GRAY, VERMILION
-from .project import Problem, shown
+from .clues import WORDS
+from .project import Problem
 
 BLOCK = (r"NORMAL2-IM-(\d+)", 139, 275)  # normal films of the test folder that models take for pneumonia
 LARGE = 0.07  # of the picture's height: a large letter
-LUMA = [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
-        14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
-        49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99]  # JPEG (ITU-T T.81), table K.1
-WORDS = {"aspect": "width / height", "bytes_per_pixel": "bytes per pixel", "jpeg_quality": "JPEG quality",
-         "color": "gray or color", "edge": "body at the edge", "tilt": "tilt of the body",
-         "lines": "longest bright line", "letter": "place and size of the letter", "letter_top": "letter: from the top",
-         "letter_left": "letter: from the left", "letter_size": "letter: size", "all": "all of these"}
 
 
 def _number(value, digits: int = 4) -> float | None:
@@ -44,10 +30,6 @@ def _number(value, digits: int = 4) -> float | None:
 
 def _count(number: int, what: str) -> str:
     return f"{f'{number:,}' if number else 'no'} {what}{'' if number == 1 else 's'}"
-
-
-def _word(fact: str) -> str:
-    return WORDS.get(fact, fact)
 
 
 def _other(manifest: pd.DataFrame) -> str:
@@ -186,51 +168,6 @@ def near_duplicates(pictures: np.ndarray, manifest: pd.DataFrame, distance: int 
     return pairs, finding
 
 
-def _quality(table: list[int]) -> float:
-    """The libjpeg quality, 1 to 100, whose luminance table is nearest to `table` (64 numbers, in any order)."""
-    quality = np.arange(1, 101)
-    scale = np.where(quality < 50, 5000 / quality, 200 - 2 * quality)
-    tables = ((np.sort(LUMA) * scale[:, None] + 50) // 100).clip(1, 255)
-    return float(quality[np.abs(np.log(tables / np.sort(table).clip(1))).sum(axis=1).argmin()])
-
-
-def file_facts(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
-    """What a file tells before one pixel of it is decoded.
-
-    Parameters
-    ----------
-    folder : Path
-        Data folder.
-    manifest : DataFrame as `data.survey` returns it
-
-    Returns
-    -------
-    DataFrame, the index of `manifest`
-        ``width``, ``height`` (pixels), ``aspect`` (width / height), ``bytes_per_pixel``, ``jpeg_quality`` (1 to 100,
-        of the libjpeg table that is nearest to the file's; NaN for a PNG), ``color`` (1 unless the file is gray).
-
-    Raises
-    ------
-    Problem
-        A file is gone or is no picture.
-    """
-    def quality(path: str) -> float:
-        try:
-            with Image.open(folder / path) as picture:
-                tables = getattr(picture, "quantization", None)
-        except OSError:
-            raise Problem(f"{path} stands in 01_manifest.csv but can't be read in {shown(folder)}: put it back, or run "
-                          "01_download.ipynb again.") from None
-        return _quality(tables[0]) if tables else np.nan
-
-    with quiet(), ThreadPoolExecutor() as pool:
-        qualities = list(pool.map(quality, manifest.path))
-    pixels = manifest.width * manifest.height
-    return pd.DataFrame({"width": manifest.width, "height": manifest.height, "aspect": manifest.width / manifest.height,
-                         "bytes_per_pixel": manifest.bytes / pixels, "jpeg_quality": qualities,
-                         "color": (~manifest["mode"].isin(["1", "L", "I", "I;16", "F"])).astype(int)}, manifest.index)
-
-
 def _booster(images: int, seed: int) -> HistGradientBoostingClassifier:
     return HistGradientBoostingClassifier(max_leaf_nodes=4, max_iter=30, min_samples_leaf=max(2, min(50, images // 12)),
                                           class_weight="balanced", random_state=seed)
@@ -282,99 +219,15 @@ def baselines(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> dic
     sentence = ""
     if visible:
         best, every = max(rows[:-1], key=lambda row: row["auc"] or 0), rows[-1]
-        word = _word(best["clue"])
+        word = WORDS.get(best["clue"], best["clue"])
         sentence = (f"{word[0].upper()}{word[1:]} alone gets {best['accuracy']:.1%} of the test folder right "
                     f"(AUC {best['auc']:.3f}), " + (f"all {len(visible)} clues {every['accuracy']:.1%} (AUC "
                                                     f"{every['auc']:.3f}), " if len(visible) > 1 else "")
                     + f"always answering {name} {always:.1%}. ")
     if invisible:
-        sentence += (f"This copy can't show what {', '.join(map(_word, invisible))} would tell: the same in all of its "
-                     "training files.")
+        unseen = ", ".join(WORDS.get(clue, clue) for clue in invisible)
+        sentence += f"This copy can't show what {unseen} would tell: the same in all of its training files."
     return {"always_other": always, "rows": rows, "invisible": invisible, "sentence": sentence.strip()}
-
-
-def _letters(pictures: np.ndarray) -> pd.DataFrame:
-    """Side markers: the clearest letter-sized bright spot at the left, where an R stands; NaN where there is none.
-
-    A white top-hat keeps what is bright and narrower than 1/10 of the picture; of its connected spots those may be
-    letters that are 3 to 14% of the picture high, about as wide or narrower, neither solid nor thin.
-    """
-    n, size = pictures.shape[:2]
-    strip, window = pictures[:, :int(0.65 * size), :int(0.3 * size)], size // 10 | 1
-    clear = ndimage.white_tophat(strip, size=(1, window, window))
-    within = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])  # spots don't cross to the next picture
-    spots, count = ndimage.label(clear > 45, structure=within)
-    box = [[part[0].start] + [edge / size for side in part[1:] for edge in (side.start, side.stop)]
-           for part in ndimage.find_objects(spots)]
-    spot = pd.DataFrame(box, columns=["image", "letter_top", "bottom", "letter_left", "right"], dtype=float)
-    spot["letter_size"], wide = spot.bottom - spot.letter_top, spot.right - spot.letter_left
-    spot["clear"] = ndimage.mean(clear, spots, np.arange(1, count + 1)) if count else 0.0
-    fill = np.bincount(spots.ravel(), minlength=count + 1)[1:] / size ** 2 / (spot.letter_size * wide)
-    spot = spot[spot.letter_size.between(0.03, 0.14) & (wide / spot.letter_size).between(0.3, 1.1)
-                & (wide > 2.5 / size) & fill.between(0.3, 0.9) & (spot.clear > 60)]
-    spot = spot.sort_values("clear").drop_duplicates("image", keep="last").set_index("image")
-    return spot[["letter_top", "letter_left", "letter_size"]].reindex(np.arange(n))
-
-
-def _tilt(pictures: np.ndarray, most: int = 24, step: int = 3, gain: float = 0.2) -> np.ndarray:
-    """Degrees by which the body leans to the right: the turn after which the picture best mirrors itself.
-
-    The mirror stands anywhere in the middle half; 0 where no turn makes the correlation better by `gain`.
-    """
-    n, k = len(pictures), pictures.shape[1] // 4
-    small = pictures[:, :4 * k, :4 * k].reshape(n, k, 4, k, 4).mean((2, 4), dtype=np.float32)
-    y, x = np.mgrid[k // 8:k - k // 8, k // 8:k - k // 8] - (k - 1) / 2
-    angles, scores = np.arange(-most, most + 1, step), []
-    for turn in np.radians(angles):
-        down, right = y * np.cos(turn) + x * np.sin(turn), x * np.cos(turn) - y * np.sin(turn)
-        turned = small[:, *(np.rint(np.clip(at + (k - 1) / 2, 0, k - 1)).astype(int) for at in (down, right))]
-        turned -= turned.mean((1, 2), keepdims=True)
-        m = turned.shape[2]
-        waves = np.fft.rfft(turned, 2 * m, axis=2)
-        mirrored = np.fft.irfft((waves ** 2).sum(1), 2 * m, axis=1)[:, m - 1 - m // 4:m + m // 4]
-        scores.append(mirrored.max(1) / np.maximum((turned ** 2).sum((1, 2)), 1))
-    best = np.max(scores, axis=0)
-    return np.where(best - scores[len(angles) // 2] >= gain, angles[np.argmax(scores, axis=0)], 0)
-
-
-def _measure(picture: np.ndarray) -> tuple[float, ...]:
-    """``brightness`` to ``lines`` of `picture_facts`, for one picture."""
-    size = len(picture)
-    gray, middle = picture.astype(np.float32), slice(size // 4, 3 * size // 4)
-    low, median, high = np.percentile(gray[::2, ::2], [5, 50, 95])
-    edge = min(np.percentile(gray[middle, part], 5) for part in (slice(size // 16), slice(-(size // 16), None)))
-    bright = ndimage.white_tophat(picture, size=size // 25) > max(40, 0.3 * (high - low))
-    lines, border = [0.0], 0.04 * size
-    for box in ndimage.find_objects(ndimage.label(bright, np.ones((3, 3)))[0]):
-        if all(side.stop > border and side.start < size - border for side in box):
-            lines.append(np.hypot(*(side.stop - side.start for side in box)) / size)
-    sharpness = ndimage.laplace(gray).var() / max(gray.var(), 1)
-    return gray.mean(), high - low, sharpness, edge / max(median, 1), max(lines)
-
-
-def picture_facts(pictures: np.ndarray) -> pd.DataFrame:
-    """What can be measured of a film without knowing what a lung is; crude, so look at the films that it picks.
-
-    Parameters
-    ----------
-    pictures : ndarray of uint8, shape (images, size, size)
-        The whole film squeezed into a square; made for 128 pixels.
-
-    Returns
-    -------
-    DataFrame, one row a picture, numbered from 0
-        ``brightness`` (mean gray level, 0 to 255), ``contrast`` (95th less 5th percentile), ``sharpness`` (variance of
-        the Laplacian over the picture's; Pech-Pacheco 2000, "Diatom autofocusing in brightfield microscopy"),
-        ``edge`` (gray level at the darker of the left and right edge over the median: 0 where dark ground is left
-        beside the body, near 1 where the body is cut off), ``tilt`` (degrees in the square by which the head leans to
-        the right, in steps of 3; 0 where that is not clear), ``lines`` (length of the longest thin bright line, share
-        of the side: wires, tubes, sharp ribs); ``letter_top``, ``letter_left`` and ``letter_size`` (place and height of
-        a letter at the left, shares of the side; NaN without one).
-    """
-    with ThreadPoolExecutor() as pool:
-        rows = list(pool.map(_measure, pictures))
-    facts = pd.DataFrame(rows, columns=["brightness", "contrast", "sharpness", "edge", "lines"], dtype=float)
-    return facts.assign(tilt=_tilt(pictures)).join(_letters(pictures))
 
 
 @threadpool_limits.wrap(limits=1)
@@ -429,7 +282,7 @@ def shift(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> dict:
     sentence = (f"Train and test {'are two populations' if differ else 'look alike'}: facts that know no lung tell a "
                 "train film from a test film with AUC "
                 + (" and ".join(f"{auc:.2f} ({names[key]})" for key, auc in found.items()) or "unknown (few patients)")
-                + f", 0.5 being one population; the most telling is {_word(fact)}, in {names[where]} films.")
+                + f", 0.5 being one population; the most telling is {WORDS.get(fact, fact)}, in {names[where]} films.")
     return {"rows": rows, "folder_auc": together, "sentence": sentence}
 
 
@@ -531,73 +384,3 @@ def gallery(facts: pd.DataFrame, manifest: pd.DataFrame, each: int = 4) -> tuple
                            f"{odd.label.mean():.0%} are {_other(manifest)}, against {usual:.0%} of all"
                            + (": to be odd is a clue as well." if clue else "."))
     return films, finding
-
-
-# --- figures --------------------------------------------------------------------------------------------------
-
-def baseline_figure(findings: dict[str, dict]) -> Figure:
-    """AUC of every clue, on train (ring) and on test (dot), with the share of test that it gets right.
-
-    Parameters
-    ----------
-    findings : dict of title to what `baselines` returned
-    """
-    low = min(row["auc"] or 0.5 for finding in findings.values() for row in finding["rows"])
-    low = min(0.4, np.floor(10 * low) / 10)
-    high = [len(finding["rows"]) for finding in findings.values()]
-    figure, axes = plt.subplots(len(high), 1, figsize=(8.6, 0.3 * sum(high) + len(high)), sharex=True,
-                                squeeze=False, height_ratios=high)
-    for axis, (title, finding) in zip(axes.flat, findings.items()):
-        for y, row in enumerate(finding["rows"]):
-            if row["auc"] is None:
-                axis.text(0.5, y, "  can't be seen in this copy", va="center", fontsize=9, color=GRAY, style="italic")
-                continue
-            axis.plot([row["train_auc"], row["auc"]], [y, y], color=GRAY, linewidth=1, zorder=1)
-            axis.scatter(row["train_auc"], y, s=55, facecolor="white", edgecolor=BLUE, linewidth=2)
-            axis.scatter(row["auc"], y, s=60, color=VERMILION)
-            axis.text(1.015, y, f"{row['accuracy']:.1%}", va="center", fontsize=10)
-        axis.set_yticks(range(len(finding["rows"])), [_word(row["clue"]) for row in finding["rows"]])
-        axis.set(title=title, ylim=(len(finding["rows"]) - 0.4, -0.6))
-        axis.axvline(0.5, color=GRAY, linestyle=":", linewidth=1)
-        axis.tick_params(axis="y", length=0)
-    axes[0, 0].text(1.015, -0.9, "test right", fontsize=9, color=GRAY)
-    axes[-1, 0].set(xlabel="AUC: ring on train, dot on test (0.5 is guessing)", xlim=(low, 1.09),
-                    xticks=np.arange(low, 1.01, 0.1))
-    return figure
-
-
-def shift_figure(finding: dict, other: str) -> Figure:
-    """AUCs of `shift` as a table of colors: what tells the folders apart, what tells the classes apart.
-
-    Parameters
-    ----------
-    finding : dict as `shift` returns it
-    other : str
-        Name of class 1.
-    """
-    table = pd.DataFrame(finding["rows"]).set_index("fact").astype(float)
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 0.33 * len(table) + 1), sharey=True)
-    for axis, columns, names, title in (
-            (axes[0], ["normal", "other"], ["normal films", f"{other} films"], "test against train"),
-            (axes[1], ["train", "test"], ["in train", "in test"], f"{other} against normal")):
-        sns.heatmap(table[columns], vmin=0.1, vmax=0.9, cmap="RdBu_r", annot=True, fmt=".2f", cbar=False, ax=axis,
-                    linewidths=1.5, annot_kws={"fontsize": 10})
-        axis.set(title=title, ylabel="", xticklabels=names)
-        axis.tick_params(length=0)
-    axes[0].set_yticklabels([_word(fact) for fact in table.index], rotation=0)
-    return figure
-
-
-def letter_figure(facts: pd.DataFrame, manifest: pd.DataFrame, inside: Iterable[bool]) -> Figure:
-    """Where the letter stands, and how large it is, by class and folder; films `inside` the hard block in black."""
-    figure, axes = plt.subplots(1, 4, figsize=(9.4, 3.0), sharex=True, sharey=True)
-    names = manifest.groupby("label").class_name.first()
-    for axis, (part, label) in zip(axes, [("train", 0), ("train", 1), ("test", 0), ("test", 1)]):
-        rows = (manifest.folder == part) & (manifest.label == label)
-        for chosen, color in ((rows & ~inside, BY_LABEL[label]), (rows & inside, "black")):
-            axis.scatter(facts.letter_left[chosen], facts.letter_top[chosen], s=8e3 * facts.letter_size[chosen] ** 2,
-                         color=color, alpha=min(0.7, 0.1 + 60 / rows.sum()), linewidths=0)
-        axis.set(title=f"{names[label].lower()}, {part}", xlim=(-0.02, 0.32), ylim=(0.67, -0.02),
-                 xlabel="from the left")
-    axes[0].set_ylabel("from the top")
-    return figure

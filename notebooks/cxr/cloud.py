@@ -10,21 +10,26 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .project import ROOT, Problem
+from .project import ROOT, Problem, results_dir, shown
 
-TOO_OLD = {"keras": (3, 15, 1)}  # below this, upgrade; of everything else any version will do
-NOT_THERE = {"jupyter", "ipykernel", "pytest", "papermill", "nbformat"}  # the machine runs notebooks in its own way
+# Below these, upgrade: the committed network was saved by Keras 3.15, and `download` asks kagglehub for what 0.4 brought.
+TOO_OLD = {"keras": (3, 15, 1), "kagglehub": (0, 4, 0)}
+# The machine runs notebooks in its own way, and `download` does without the package kaggle.
+NOT_THERE = {"jupyter", "ipykernel", "pytest", "papermill", "nbformat", "kaggle"}
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
+HELD = ("numpy", "tensorflow")  # whatever pip installs must go with the machine's own
+WORKING = Path("/kaggle/working")
 DRIVE = Path("/content/drive")
 KEPT = "MyDrive/chest-xray-notebooks"
 
 
 def on_colab() -> bool:
-    """Whether this kernel runs on Google Colab."""
-    return "google.colab" in sys.modules
+    """Whether this kernel runs on Google Colab. (Kaggle's machines are made from Colab's, its package included.)"""
+    return "google.colab" in sys.modules and "KAGGLE_KERNEL_RUN_TYPE" not in os.environ
 
 
 def missing(requirements: str) -> list[str]:
@@ -38,19 +43,17 @@ def missing(requirements: str) -> list[str]:
     Returns
     -------
     list of str
-        Arguments for pip: ``name==version`` for what is not there, ``name>=version`` for what is too old.
+        Arguments for pip: ``name<=version`` for what is not there (an older one will do where the machine's NumPy asks
+        for it), ``name>=version`` for what is too old.
     """
     wanted = []
     for name, pinned in re.findall(r"^([\w-]+)==([\d.]+)", requirements, re.MULTILINE):
         if name in NOT_THERE:
             continue
         if importlib.util.find_spec(IMPORTED_AS.get(name, name)) is None:
-            wanted.append(f"{name}=={pinned}")
+            wanted.append(f"{name}<={pinned}")
         elif name in TOO_OLD:
-            try:
-                found = tuple(int(part) for part in re.findall(r"\d+", version(name))[:3])
-            except PackageNotFoundError:
-                found = (0,)
+            found = tuple(int(part) for part in re.findall(r"\d+", _version(name) or "0")[:3])
             if found < TOO_OLD[name]:
                 wanted.append(f"{name}>={'.'.join(map(str, TOO_OLD[name]))}")
     return wanted
@@ -68,26 +71,17 @@ def prepare(keep_on_drive: bool = False) -> None:
     Raises
     ------
     Problem
-        pip could not install a package, or Drive was not opened.
+        pip could not install a package, Drive was not opened, or the results can't be copied there.
     """
     wanted = missing((ROOT / "requirements.txt").read_text(encoding="utf-8"))
     if wanted:
-        print(f"Installing {', '.join(wanted)}; everything else stays as it is.", flush=True)
-        if "keras" in sys.modules and any(line.startswith("keras") for line in wanted):
-            raise Problem("An older Keras is already loaded in this kernel: choose Runtime > Restart session, and run "
-                          "this notebook from its first cell.")
-        done = subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], capture_output=True, text=True)
-        if done.returncode:
-            raise Problem(f"pip could not install {' '.join(wanted)} ({done.stderr.strip().splitlines()[-1][:200]}): "
-                          "check that the machine has internet access (on Kaggle: Settings > Internet), and run this "
-                          "cell again.")
-        importlib.invalidate_caches()
+        _install(wanted)
     os.environ.setdefault("CXR_ANY_COPY", "1")  # the committed results come from a smaller copy of the X-rays
     if keep_on_drive:
         _use_drive()
-    elif Path("/kaggle/working").is_dir() and not on_colab():
-        os.environ.setdefault("CXR_RESULTS_DIR", "/kaggle/working/results")
-        _bring_results(Path(os.environ["CXR_RESULTS_DIR"]))
+    elif WORKING.is_dir() and not on_colab():
+        os.environ.setdefault("CXR_RESULTS_DIR", str(WORKING / "results"))
+        _bring_results(results_dir())
     print(accelerator())
 
 
@@ -101,9 +95,37 @@ def accelerator() -> str:
         names = []
     if names:
         return f"GPU: {', '.join(names)}."
-    where = "Runtime > Change runtime type > T4 GPU" if on_colab() else "Settings > Accelerator"
-    return (f"No GPU: choose {where} and run this cell again. Without one, 04_train takes about a quarter of an hour, "
-            "each other notebook a minute or less.")
+    where = "Runtime > Change runtime type > T4 GPU" if on_colab() else "Settings > Accelerator > GPU"
+    return (f"No GPU: choose {where}, and run this notebook from its first cell. Without one, 04_train takes about a "
+            "quarter of an hour, each other notebook a few minutes at most.")
+
+
+def _version(name: str) -> str | None:
+    """The version of an installed package; None where there is none to be found."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _install(wanted: list[str]) -> None:
+    """Let pip install `wanted` beside the machine's own NumPy and TensorFlow."""
+    if "keras" in sys.modules and any(line.startswith("keras>") for line in wanted):
+        where = "Runtime > Restart session" if on_colab() else "Run > Restart"
+        raise Problem(f"An older Keras than {'.'.join(map(str, TOO_OLD['keras']))} is already loaded in this kernel: "
+                      f"choose {where}, and run this notebook from its first cell.")
+    print(f"Installing {', '.join(wanted)}; everything else stays as it is.", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        held = Path(scratch) / "held.txt"
+        held.write_text("".join(f"{name}=={_version(name)}\n" for name in HELD if _version(name)), encoding="utf-8")
+        done = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", str(held), *wanted],
+                              capture_output=True, text=True)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it did not say why"]
+        errors = [line for line in said if line.startswith("ERROR")] or said
+        raise Problem(f"pip could not install {' '.join(wanted)} ({errors[-1].strip()[:200]}): check that the machine "
+                      "has internet access (on Kaggle: Settings > Internet), and run this cell again.")
+    importlib.invalidate_caches()
 
 
 def _use_drive() -> None:
@@ -117,16 +139,22 @@ def _use_drive() -> None:
         raise Problem(f"Google Drive was not opened ({type(error).__name__}): allow it in the window that Colab shows, "
                       "or set KEEP_ON_DRIVE = False.") from None
     kept = DRIVE / KEPT
+    _bring_results(kept / "results")
     os.environ["CXR_RESULTS_DIR"] = str(kept / "results")
     os.environ["CXR_CHECKPOINT_DIR"] = str(kept / "checkpoints")
-    _bring_results(kept / "results")
     print(f"Results and checkpoints are kept on Drive, in {KEPT}/.")
 
 
 def _bring_results(target: Path) -> None:
     """Start from the committed results, so that each notebook can be the first one opened."""
-    if not target.exists():
-        unfinished = target.with_name(f".unfinished_{target.name}")
+    source, unfinished = ROOT / "results", target.with_name(f".unfinished_{target.name}")
+    if target.exists() or not source.is_dir():
+        return
+    try:
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(ROOT / "results", unfinished)
+        shutil.copytree(source, unfinished)
         os.replace(unfinished, target)
+    except OSError as error:  # what copytree raises lists every file, and has no strerror
+        reason = error.strerror or "not all files could be copied"
+        raise Problem(f"The committed results can't be copied to {shown(target)} ({reason}): free some space there and "
+                      "run this cell again, or set KEEP_ON_DRIVE = False.") from None

@@ -9,6 +9,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from .clues import WORDS
+
 BLUE, VERMILION, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#767676"
 BY_LABEL = {0: BLUE, 1: VERMILION}
 
@@ -187,4 +189,72 @@ def roc(curves: dict, points: dict, title: str = "") -> Figure:
     axis.set(xlabel="1 - specificity: healthy children called ill", ylabel="sensitivity: ill children found",
              title=title, xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
     axis.legend(frameon=False, loc="lower right", fontsize=10)
+    return figure
+
+
+def baselines(findings: dict[str, dict]) -> Figure:
+    """AUC of every clue, on train (ring) and on test (dot), with the share of test that it gets right.
+
+    Parameters
+    ----------
+    findings : dict of title to what `audit.baselines` returned
+    """
+    low = min(row["auc"] or 0.5 for finding in findings.values() for row in finding["rows"])
+    low = min(0.4, np.floor(10 * low) / 10)
+    high = [len(finding["rows"]) for finding in findings.values()]
+    figure, axes = plt.subplots(len(high), 1, figsize=(8.6, 0.3 * sum(high) + len(high)), sharex=True,
+                                squeeze=False, height_ratios=high)
+    for axis, (title, finding) in zip(axes.flat, findings.items()):
+        for y, row in enumerate(finding["rows"]):
+            if row["auc"] is None:
+                axis.text(0.5, y, "  can't be seen in this copy", va="center", fontsize=9, color=GRAY, style="italic")
+                continue
+            axis.plot([row["train_auc"], row["auc"]], [y, y], color=GRAY, linewidth=1, zorder=1)
+            axis.scatter(row["train_auc"], y, s=55, facecolor="white", edgecolor=BLUE, linewidth=2)
+            axis.scatter(row["auc"], y, s=60, color=VERMILION)
+            axis.text(1.015, y, f"{row['accuracy']:.1%}", va="center", fontsize=10)
+        axis.set_yticks(range(len(finding["rows"])), [WORDS.get(row["clue"], row["clue"]) for row in finding["rows"]])
+        axis.set(title=title, ylim=(len(finding["rows"]) - 0.4, -0.6))
+        axis.axvline(0.5, color=GRAY, linestyle=":", linewidth=1)
+        axis.tick_params(axis="y", length=0)
+    axes[0, 0].text(1.015, -0.9, "test right", fontsize=9, color=GRAY)
+    axes[-1, 0].set(xlabel="AUC: ring on train, dot on test (0.5 is guessing)", xlim=(low, 1.09),
+                    xticks=np.arange(low, 1.01, 0.1))
+    return figure
+
+
+def shift(finding: dict, other: str) -> Figure:
+    """AUCs of `audit.shift` as a table of colors: what tells the folders apart, what tells the classes apart.
+
+    Parameters
+    ----------
+    finding : dict as `audit.shift` returns it
+    other : str
+        Name of class 1.
+    """
+    table = pd.DataFrame(finding["rows"]).set_index("fact").astype(float)
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 0.33 * len(table) + 1), sharey=True)
+    for axis, columns, names, title in (
+            (axes[0], ["normal", "other"], ["normal films", f"{other} films"], "test against train"),
+            (axes[1], ["train", "test"], ["in train", "in test"], f"{other} against normal")):
+        sns.heatmap(table[columns], vmin=0.1, vmax=0.9, cmap="RdBu_r", annot=True, fmt=".2f", cbar=False, ax=axis,
+                    linewidths=1.5, annot_kws={"fontsize": 10})
+        axis.set(title=title, ylabel="", xticklabels=names)
+        axis.tick_params(length=0)
+    axes[0].set_yticklabels([WORDS.get(fact, fact) for fact in table.index], rotation=0)
+    return figure
+
+
+def letters(facts: pd.DataFrame, manifest: pd.DataFrame, inside: pd.Series) -> Figure:
+    """Where the letter stands, and how large it is, by class and folder; films `inside` the hard block in black."""
+    figure, axes = plt.subplots(1, 4, figsize=(9.4, 3.0), sharex=True, sharey=True)
+    names = manifest.groupby("label").class_name.first()
+    for axis, (part, label) in zip(axes, [("train", 0), ("train", 1), ("test", 0), ("test", 1)]):
+        rows = (manifest.folder == part) & (manifest.label == label)
+        for chosen, color in ((rows & ~inside, BY_LABEL[label]), (rows & inside, "black")):
+            axis.scatter(facts.letter_left[chosen], facts.letter_top[chosen], s=8e3 * facts.letter_size[chosen] ** 2,
+                         color=color, alpha=min(0.7, 0.1 + 60 / rows.sum()), linewidths=0)
+        axis.set(title=f"{names[label].lower()}, {part}", xlim=(-0.02, 0.32), ylim=(0.67, -0.02),
+                 xlabel="from the left")
+    axes[0].set_ylabel("from the top")
     return figure

@@ -76,7 +76,7 @@ def write_badges(repository: str) -> None:
     for path in [readme, *sorted((ROOT / "notebooks").glob("*.ipynb"))]:
         text = path.read_text(encoding="utf-8").replace(found[1], repository)
         old, new = found[1].split("/")[1], repository.split("/")[1]
-        _replace(path, text.replace(f"cd -q {old}/notebooks", f"cd -q {new}/notebooks").replace(f"cd {old}\n", f"cd {new}\n"))
+        _replace(path, re.sub(rf"(cd (?:-q )?){re.escape(old)}\b", rf"\g<1>{new}", text))
 
 
 if __name__ == "__main__":

@@ -156,7 +156,9 @@ class Run(keras.callbacks.Callback):
         if found:
             self._take(max(found, key=lambda state: len(state[0]["rows"])))
             done = "is finished" if self.start == self.epochs else f"goes on after epoch {len(self.rows)}"
-            print(f"This training {done}: its checkpoint is in {shown(self.folder)}/.")
+            print(f"This training {done}: its checkpoint is in {shown(self.folder)}/. So far:")
+            for row, lowest in zip(self.rows, np.minimum.accumulate([row["val_loss"] for row in self.rows])):
+                self._say(row, better=row["val_loss"] == lowest)
         self.batches.shuffle(self.start)  # `fit` looks at the first batch before the first epoch begins
         return self
 
@@ -191,10 +193,13 @@ class Run(keras.callbacks.Callback):
         self.seconds.append(round(time.perf_counter() - self.began, 2))
         self.stopped = epoch + 1 - self.best_epoch >= self.patience
         self.learner.stop_training = self.stopped
-        print(f"epoch {epoch + 1:3}/{self.epochs}   loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
-              f"AUC {row['auc']:.4f}   validation: loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.4f}  "
-              f"AUC {row['val_auc']:.4f}{'  *' if self.best_epoch == epoch + 1 else ''}", flush=True)
+        self._say(row, better=self.best_epoch == epoch + 1)
         self._write()
+
+    def _say(self, row: dict, better: bool) -> None:
+        print(f"epoch {row['epoch']:3}/{self.epochs}   loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
+              f"AUC {row['auc']:.4f}   validation: loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.4f}  "
+              f"AUC {row['val_auc']:.4f}{'  *' if better else ''}", flush=True)
 
     def table(self) -> pd.DataFrame:
         """The history: ``epoch`` from 1, then loss, accuracy and AUC of training and of validation."""
