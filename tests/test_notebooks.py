@@ -19,7 +19,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 CORE = [path.name for path in NOTEBOOKS if path.name[:2] in headless.CORE]
 ARTIFACTS = {
     "01": ["01_manifest.csv"],
-    "02": ["02_split.csv", "02_left_out.csv", "02_samples.png", "02_class_balance.png", "02_sizes.png"],
+    "02": ["02_split.csv", "02_left_out.csv", "02_audit.json", "02_samples.png", "02_class_balance.png", "02_sizes.png",
+           "02_audit_baselines.png", "02_audit_letters.png", "02_audit_shift.png", "02_audit_gallery.png"],
     "03": ["03_augmentation.json", "03_augmentation.png"],
     "04": ["04_xray_classification_model.keras", "04_history.csv", "04_run.json", "04_loss_accuracy_plot.png"],
     "05": ["05_predictions.csv", "05_metrics.json", "05_classification_report.csv", "05_confusion_matrix.png",

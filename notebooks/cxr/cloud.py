@@ -156,5 +156,5 @@ def _bring_results(target: Path) -> None:
         os.replace(unfinished, target)
     except OSError as error:  # what copytree raises lists every file, and has no strerror
         reason = error.strerror or "not all files could be copied"
-        raise Problem(f"The committed results can't be copied to {shown(target)} ({reason}): free some space there and "
-                      "run this cell again, or set KEEP_ON_DRIVE = False.") from None
+        raise Problem(f"The committed results can't be copied to {shown(target)} ({reason}): free some space there "
+                      "and run this cell again.") from None

@@ -1,0 +1,442 @@
+"""Colab and Kaggle, as far as one machine can play them: fresh virtual machines in which the notebooks are opened.
+
+A machine is a folder tree of its own, seen as ``/content`` or ``/kaggle`` through a mount namespace, with a home folder
+and a Python environment of its own. Nothing of this project is on it. It runs the first cell as it stands: `git clone`
+really clones (a repository on this disk answers for GitHub), pip really installs, the data comes through kagglehub (a
+server on this machine answers for Kaggle and for Colab's mount). The X-rays are drawn, and a machine gets another copy
+of them than the one that the committed results come from.
+
+It needs Linux, root, unshare, git, pip with a network, and a Python environment with what Colab has::
+
+    python3.13 -m venv somewhere
+    somewhere/bin/pip install tensorflow==2.20.0 keras==3.13.2 numpy==2.1.3 pandas matplotlib seaborn scikit-learn \\
+        scipy pillow kagglehub ipykernel papermill nbformat
+    python tests/colab_stand_in/simulate.py --python somewhere --work a-scratch-folder
+
+``make test`` does not run it: it takes a quarter of an hour.
+"""
+
+import argparse
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parents[1]
+sys.path[:0] = [str(PROJECT / "notebooks"), str(HERE.parent)]
+
+import nbformat  # noqa: E402
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from cxr import practice  # noqa: E402
+from kaggle_server import KaggleServer  # noqa: E402
+
+NUMBERS = ("01", "02", "03", "04", "05")
+SLUG = "chest-xray-pneumonia"
+QUICK = {"04": {"EPOCHS": "2"}, "05": {"RESAMPLES": "200"}}
+LONG = {"EPOCHS": "12", "PATIENCE": "12"}  # of the training that is killed
+HELD = ("numpy", "tensorflow")
+
+
+class Failed(Exception):
+    """A machine did not do what it should have done."""
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def require(condition, text: str) -> None:
+    """Note that `text` holds, or stop."""
+    if not condition:
+        raise Failed(text)
+    say(f"    ok: {text}")
+
+
+class World:
+    """What is outside the machines: GitHub, Kaggle, the people's Drives.
+
+    Parameters
+    ----------
+    work : Path
+        Scratch folder. What was made there before is used again, but for the machines.
+    python : Path
+        Folder of an environment with what Colab has; each machine gets a copy.
+    project : Path
+        The tree to publish.
+    """
+
+    def __init__(self, work: Path, python: Path, project: Path):
+        self.work, self.python, self.project = work, python, project
+        self.machines = work / "machines"
+        shutil.rmtree(self.machines, ignore_errors=True)
+        self.machines.mkdir(parents=True)
+        self.drawn = practice.draw(work / "drawn", images=72)
+        self.copy = self._another_copy()
+        self.published = self._publish()
+
+    def _another_copy(self) -> Path:
+        """The drawn set as Kaggle holds it: nested once, and saved at another quality."""
+        target = self.work / "copy"
+        shutil.rmtree(target, ignore_errors=True)
+        for source in sorted(self.drawn.glob("*/*/*.jpeg")):
+            path = target / "chest_xray" / source.relative_to(self.drawn)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(source) as picture:
+                picture.save(path, quality=97, comment=practice.COMMENT.encode())
+            assert path.stat().st_size != source.stat().st_size
+        return target
+
+    def archive(self) -> bytes:
+        """`copy` as Kaggle's zip file, with the second copy that lies in it."""
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as bundle:
+            for path in sorted(self.copy.rglob("*.jpeg")):
+                name = path.relative_to(self.copy).as_posix()
+                bundle.write(path, name)
+                bundle.write(path, f"chest_xray/{name}")
+        return stream.getvalue()
+
+    def _publish(self) -> Path:
+        """Run the chain on the drawn set, commit its results, and push: what a reader's `git clone` will get."""
+        tree, bare = self.work / "tree", self.work / "github.git"
+        for folder in (tree, bare):
+            shutil.rmtree(folder, ignore_errors=True)
+        listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=self.project, check=True,
+                                capture_output=True, text=True).stdout.split("\0")
+        for name in filter(None, listed):
+            if not name.startswith("results/") and (self.project / name).is_file():
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self.project / name, tree / name)
+        results, kept = tree / "results", self.work / "kept results"
+        if not kept.exists():
+            say("The chain on the drawn set, as the committed run")
+            code = ("from pathlib import Path; from cxr import headless; "
+                    f"headless.run(headless.choose('01 02 03 04 05'), Path({str(self.work / 'executed')!r}), "
+                    "{'04': {'EPOCHS': 2}, '05': {'RESAMPLES': 200}})")
+            environment = {name: value for name, value in os.environ.items() if not name.startswith(("CXR_", "KAGGLE"))}
+            environment |= {"CHEST_XRAY_DIR": str(self.drawn), "PYTHONPATH": str(tree / "notebooks"),
+                            "CXR_CACHE_DIR": str(self.work / "cache"), "TF_CPP_MIN_LOG_LEVEL": "2"}
+            subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=tree / "notebooks")
+            shutil.copytree(results, kept)
+        elif not results.exists():
+            shutil.copytree(kept, results)
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+        for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "published"]):
+            subprocess.run([*git, *command], cwd=tree, check=True)
+        subprocess.run(["git", "clone", "-q", "--bare", str(tree), str(bare)], check=True)
+        shutil.rmtree(tree / ".git")
+        return bare
+
+    def notebook(self, number: str) -> Path:
+        return sorted((self.work / "tree" / "notebooks").glob(f"{number}_*.ipynb"))[0]
+
+    def address(self) -> str:
+        """From where the first cell clones."""
+        found = re.search(r"git clone [^\n]*?(https://\S+)", self.notebook("01").read_text(encoding="utf-8"))
+        return found[1].split('"')[0].split("\\")[0]
+
+
+class Mounts:
+    """Colab's own service on each machine, which shows a data set of Kaggle under ``/kaggle/input``."""
+
+    def __init__(self, machine: "Machine"):
+        outer, self.machine = self, machine
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                answer = {}
+                if self.path.endswith("/datasets/mount"):
+                    outer.machine.offer_input()
+                    answer = {"slug": SLUG}
+                body = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+        self.address = f"127.0.0.1:{self.http.server_port}"
+
+
+class Machine:
+    """One fresh virtual machine.
+
+    Parameters
+    ----------
+    world : World
+    name : str
+    kind : {"colab", "kaggle"}
+    source : {"download", "mount"}
+        How X-rays come to a Colab machine: kagglehub's anonymous download, or Colab's mount.
+    drive : Path, optional
+        The reader's Drive.
+    """
+
+    def __init__(self, world: World, name: str, kind: str = "colab", source: str = "mount", drive: Path | None = None):
+        self.world, self.kind, self.root = world, kind, world.machines / name
+        for folder in ("content", "kaggle", "home/.ipython/profile_default/startup", "out"):
+            (self.root / folder).mkdir(parents=True)
+        subprocess.run(["cp", "-al", str(world.python), str(self.root / "python")], check=True)
+        self.python = self.root / "python" / "bin" / "python"
+        (self.root / "home" / "gitconfig").write_text(
+            f'[url "file://{world.published}"]\n\tinsteadOf = {world.address()}\n[safe]\n\tdirectory = *\n')
+        keep = {name: value for name, value in os.environ.items()
+                if name.startswith(("PIP_", "SSL_")) or name.lower().endswith("_proxy") or name in ("LANG", "TZ")}
+        # Kaggle's machines are made from Colab's: the package and the tag are there, but the kernel is another
+        self.environment = keep | {
+            "PATH": f"{self.python.parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.root / "home"),
+            "GIT_CONFIG_GLOBAL": str(self.root / "home" / "gitconfig"), "PYTHONPATH": str(HERE / "site"),
+            "COLAB_RELEASE_TAG": "release-colab", "PYTHONDONTWRITEBYTECODE": "1",
+            "PIP_CACHE_DIR": str(world.work / "pip")}
+        if kind == "colab":
+            (self.root / "home/.ipython/profile_default/startup/00_colab.py").write_text("import google.colab\n")
+            if source == "mount":
+                self.environment["TBE_RUNTIME_ADDR"] = Mounts(self).address
+            self.home = "/content"
+        else:
+            (self.root / "kaggle" / "working").mkdir()
+            (self.root / "kaggle" / "input" / SLUG).mkdir(parents=True)
+            self.environment["KAGGLE_KERNEL_RUN_TYPE"] = "Interactive"
+            self.home = "/kaggle/working"
+        self.environment["CXR_STAND_IN"] = "http://127.0.0.1:9"  # nobody listens there
+        if drive:
+            self.environment["COLAB_DRIVE"] = str(drive)
+        self.before = self.packages()
+
+    def offer_input(self) -> None:
+        target = self.root / "kaggle" / "input" / SLUG
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            shutil.copytree(self.world.copy, target.with_name("coming"))
+            os.rename(target.with_name("coming"), target)
+
+    def packages(self) -> dict[str, str]:
+        """What pip has installed on the machine."""
+        said = subprocess.run([self.python, "-m", "pip", "list", "--format=json", "-q"], env=self.environment, check=True,
+                              capture_output=True, text=True).stdout
+        return {package["name"].lower(): package["version"] for package in json.loads(said)}
+
+    def changed(self) -> dict[str, str]:
+        """What the notebooks installed, as ``{name: "old -> new"}``."""
+        after = self.packages()
+        return {name: f"{self.before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+                for name in sorted({*self.before, *after}) if self.before.get(name) != after.get(name)}
+
+    def open(self, number: str, values: dict[str, str] | None = None, kill: tuple[str, str] | None = None) -> str:
+        """Open a notebook, run all its cells, and return what they printed.
+
+        Parameters
+        ----------
+        values : dict
+            What the reader sets by hand.
+        kill : (folder, pattern), optional
+            The machine vanishes as soon as `folder` holds a file of this pattern.
+        """
+        source = self.world.notebook(number)
+        output = self.root / "out" / source.name
+        command = [str(self.python), str(HERE / "vm.py"), str(source), str(output), "--cwd", self.home]
+        for name, value in {**QUICK.get(number, {}), **(values or {})}.items():
+            command += ["--set", f"{name}={value}"]
+        if kill:
+            command += ["--kill-when", *kill]
+        mounts = [f"mount --bind {self.root}/content /content", f"mount --bind {self.root}/kaggle /kaggle"]
+        if self.kind == "kaggle":
+            mounts += [f"mount --bind {self.world.copy} /kaggle/input/{SLUG}",
+                       f"mount -o remount,bind,ro /kaggle/input/{SLUG}"]
+        script = " && ".join([*mounts, f"cd {self.home}", 'exec "$@"'])
+        started = time.perf_counter()
+        done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", *command], env=self.environment,
+                              capture_output=True, text=True)
+        text = printed(output)
+        say(f"  {self.root.name}: {source.name}, {time.perf_counter() - started:.0f} s")
+        if kill:
+            require("DeadKernelError" in done.stderr, "the kernel was killed while the notebook ran")
+        elif done.returncode:
+            raise Failed(f"{source.name} on {self.root.name}: {done.stderr.strip().splitlines()[-1]}\n{text[-3000:]}")
+        return text
+
+    @property
+    def tree(self) -> Path:
+        """Where the first cell cloned to, seen from outside."""
+        return self.root / self.home.strip("/") / "chest-xray-notebooks"
+
+    def kept(self) -> None:
+        """The machine's own TensorFlow and NumPy are there still."""
+        after = self.packages()
+        say(f"    changed by pip: {self.changed() or 'nothing'}")
+        require(all(after[name] == self.before[name] for name in HELD),
+                "unchanged: " + ", ".join(f"{name} {after[name]}" for name in HELD))
+        require(tuple(map(int, after["keras"].split("."))) >= (3, 15, 1), f"Keras is {after['keras']}")
+
+
+def printed(notebook: Path) -> str:
+    """All text that the cells of an executed notebook printed."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    return "\n".join(output.get("text", "") or "\n".join(output.get("traceback", []))
+                     for cell in cells if cell.cell_type == "code" for output in cell.outputs)
+
+
+def artifacts(results: Path, number: str, since: float) -> None:
+    """The step closed, and wrote all that it lists."""
+    record = results / f"{number}_lineage.json"
+    require(record.stat().st_mtime > since, f"{record.name} is new")
+    written = json.loads(record.read_text())["writes"]
+    require(all((results / name).stat().st_mtime > since for name in written), f"{len(written)} artifacts of {number}")
+
+
+def weights(results: Path) -> list:
+    """The arrays in the saved network, without Keras."""
+    import h5py
+
+    with zipfile.ZipFile(results / "04_xray_classification_model.keras") as bundle:
+        with h5py.File(io.BytesIO(bundle.read("model.weights.h5"))) as file:
+            found = []
+            file.visititems(lambda name, item: found.append(np.asarray(item)) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+# --- the scenarios ---------------------------------------------------------------------------------------------
+
+def each(world: World) -> None:
+    """Colab: each notebook is the first one opened on a machine of its own, data by the anonymous download."""
+    with KaggleServer(world.archive(), lifetime=3600) as server:
+        for number in NUMBERS:
+            machine, since = Machine(world, f"first-{number}", source="download"), time.time()
+            machine.environment["CXR_STAND_IN"] = server.url
+            text = machine.open(number)
+            require("Downloading the X-rays from Kaggle" in text, "the X-rays came by the anonymous download")
+            require("No GPU: choose Runtime > Change runtime type" in text, "it says that there is no GPU, what to click")
+            require((number == "01") != ("another copy of the X-rays" in text), "it says that the files are another copy")
+            artifacts(machine.tree / "results", number, since)
+            machine.kept()
+    require(not any("Authorization" in call["headers"] for call in server.calls), "no login was sent")
+
+
+def order(world: World) -> None:
+    """Colab: all five in order on one machine, data by Colab's mount."""
+    machine = Machine(world, "in-order")
+    for number in NUMBERS:
+        since, text = time.time(), machine.open(number)
+        require("another copy of the X-rays" not in text, "the files are those that 01 has seen")
+        artifacts(machine.tree / "results", number, since)
+    require(not (machine.tree / "chest_xray" / "train").exists(), "the mount was used, nothing was downloaded")
+    machine.kept()
+    text = machine.open("05")
+    require("Installing" not in text and "Cloning" not in text, "opened again, nothing is installed")
+
+
+def drive(world: World) -> None:
+    """Colab: a machine vanishes in the middle of the training; another one with the same Drive goes on."""
+    keep, ends = {"KEEP_ON_DRIVE": "True", **LONG}, {}
+    for name in ("whole", "broken"):
+        home = world.work / "drives" / name
+        shutil.rmtree(home, ignore_errors=True)
+        kept = home / "MyDrive" / "chest-xray-notebooks"
+        if name == "broken":
+            first = Machine(world, "vanishes", drive=home)
+            text = first.open("04", keep, kill=(str(kept / "checkpoints"), "*/even.npz"))
+            epochs = len(re.findall(r"^epoch +\d+/12", text, re.MULTILINE))
+            require(2 <= epochs < 12, f"it had finished {epochs} of 12 epochs")
+            record = json.loads((kept / "results" / "04_lineage.json").read_text())
+            require(record == json.loads((world.work / "kept results" / "04_lineage.json").read_text()),
+                    "the results on Drive are still the committed ones, whole")
+        machine, since = Machine(world, f"drive-{name}", drive=home), time.time()
+        text = machine.open("04", keep)
+        goes_on = re.search(r"This training goes on after epoch (\d+)", text)
+        require(bool(goes_on) == (name == "broken"), f"it goes on after epoch {goes_on[1]}" if goes_on
+                else "it starts with the first epoch")
+        require("Results and checkpoints are kept on Drive" in text, "it says where results are kept")
+        artifacts(kept / "results", "04", since)
+        require(not (machine.tree / ".cache" / "checkpoints").exists(), "no checkpoint lies on the machine")
+        ends[name] = kept / "results"
+    ours, theirs = weights(ends["whole"]), weights(ends["broken"])
+    require(len(ours) == len(theirs) > 10 and all(map(np.array_equal, ours, theirs)),
+            f"{len(ours)} arrays of the saved network are equal to the last bit")
+    history = [(folder / "04_history.csv").read_bytes() for folder in ends.values()]
+    require(history[0] == history[1], "so is the history")
+    text = Machine(world, "drive-again", drive=world.work / "drives" / "broken").open("05", {"KEEP_ON_DRIVE": "True"})
+    require("No GPU" in text, "a third machine evaluates what lies on Drive")
+
+
+def refused(world: World) -> None:
+    """Colab: the reader does not allow Drive."""
+    machine = Machine(world, "refused")
+    try:
+        machine.open("05", {"KEEP_ON_DRIVE": "True"})
+    except Failed as failed:
+        require("Problem: Google Drive was not opened (ValueError)" in str(failed), "one sentence, no traceback")
+        require("Traceback" not in str(failed), "no traceback is shown")
+    else:
+        raise Failed("a refused Drive went unnoticed")
+
+
+def kaggle(world: World) -> None:
+    """Kaggle: each notebook first in turn, read-only input, results in ``/kaggle/working/results``."""
+    before = sorted((path.as_posix(), path.stat().st_mtime_ns) for path in world.copy.rglob("*"))
+    for number in ("05", "03"):
+        machine, since = Machine(world, f"kaggle-{number}", kind="kaggle"), time.time()
+        text = machine.open(number)
+        require("No GPU: choose Settings > Accelerator" in text, "it says what to click on Kaggle")
+        artifacts(machine.root / "kaggle" / "working" / "results", number, since)
+    machine = Machine(world, "kaggle-in-order", kind="kaggle")
+    for number in NUMBERS:
+        since = time.time()
+        machine.open(number)
+        artifacts(machine.root / "kaggle" / "working" / "results", number, since)
+    machine.kept()
+    published = subprocess.run(["git", "status", "--short"], cwd=machine.tree, capture_output=True, text=True,
+                               env=machine.environment).stdout
+    require(not published.strip(), "the clone is as it was published")
+    require(before == sorted((path.as_posix(), path.stat().st_mtime_ns) for path in world.copy.rglob("*")),
+            "the input is as it was")
+
+
+SCENARIOS = {function.__name__: function for function in (each, order, drive, refused, kaggle)}
+
+
+def main() -> str | None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scenarios", nargs="*", help=f"of {' '.join(SCENARIOS)}; without any, all")
+    parser.add_argument("--python", type=Path, required=True, help="environment with what Colab has")
+    parser.add_argument("--work", type=Path, required=True, help="scratch folder, on the same disk as --python")
+    parser.add_argument("--project", type=Path, default=PROJECT)
+    options = parser.parse_args()
+    if not sys.platform.startswith("linux") or os.geteuid():
+        return "The stand-in machines need Linux and root, for mount namespaces."
+    made = [point for point in (Path("/content"), Path("/kaggle")) if not point.exists()]
+    failures = []
+    try:
+        for point in made:
+            point.mkdir()
+        world = World(options.work.resolve(), options.python.resolve(), options.project.resolve())
+        for name in options.scenarios or SCENARIOS:
+            say(f"\n{name}: {SCENARIOS[name].__doc__}")
+            try:
+                SCENARIOS[name](world)
+            except Failed as failed:
+                say(f"    FAILED: {failed}")
+                failures.append(name)
+    finally:
+        for point in made:
+            point.rmdir()
+    return f"\nFailed: {', '.join(failures)}" if failures else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
