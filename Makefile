@@ -1,6 +1,6 @@
 # `make` lists the commands. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test jupyter figures badges clean
+.PHONY: help setup run test lint jupyter render figures badges clean
 PYTHON ?= python3
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
@@ -13,6 +13,8 @@ help:
 	@echo "make run NOTEBOOKS=\"04 05\"     only these: train and evaluate"
 	@echo "make test                      unit tests, and the five notebooks on tiny data"
 	@echo "make jupyter                   open the notebooks in JupyterLab"
+	@echo "make lint                      check the style of modules, tests and notebooks"
+	@echo "make render                    make run, then write the figures into README: before a commit of results"
 	@echo "make figures                   write the figures of results/ into README"
 	@echo "make badges REPO=owner/name    point the Colab links at your copy on GitHub"
 	@echo "make clean                     delete .venv and .cache; X-rays and results stay"
@@ -33,6 +35,11 @@ test: setup
 
 jupyter: setup
 	@cd notebooks && exec ../$(PY) -m jupyter lab 01_download.ipynb
+
+lint: setup
+	@exec $(PY) -m ruff check .
+
+render: run figures
 
 figures: setup
 	@cd notebooks && exec ../$(PY) -m cxr.publish figures

@@ -4,6 +4,7 @@ import errno
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -381,3 +382,44 @@ def test_a_result_of_another_input_is_refused_even_if_01_ran_while_02_did(four):
 def test_every_notebook_is_named_by_its_number():
     assert {number: chain._notebook(number) for number in MAKERS} == MAKERS
     assert chain._notebook("99") == "notebook 99"
+
+
+# ------------------------------------------------------------------------------- the code behind the outputs
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A notebook that uses one module, which uses another; a third is not used."""
+    package = tmp_path / "cxr"
+    package.mkdir()
+    (package / "a.py").write_text('"""A."""\nfrom . import b\n\n\ndef f():\n    """F."""\n    return b.X  # x\n')
+    (package / "b.py").write_text("X = 1\n")
+    (package / "c.py").write_text("Y = 1\n")
+    monkeypatch.setattr(chain, "__file__", str(package / "chain.py"))
+    notebook = tmp_path / "01_a.ipynb"
+
+    def write(*cells):
+        cells = [{"cell_type": "code", "source": cell} for cell in cells]
+        notebook.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "# A"}, *cells]}))
+        return notebook
+
+    write("import sys\n'google.colab' in sys.modules", "from cxr import a\na.f()")
+    return SimpleNamespace(package=package, write=write, notebook=notebook)
+
+
+CHANGES = {
+    "another cell": (lambda p: p.write("from cxr import a\na.f() + 1"), True),
+    "a used module": (lambda p: (p.package / "a.py").write_text("from . import b\n\n\ndef f():\n    return 2\n"), True),
+    "a module that a used one uses": (lambda p: (p.package / "b.py").write_text("X = 2\n"), True),
+    "a module that is not used": (lambda p: (p.package / "c.py").write_text("Y = 2\n"), False),
+    "a docstring and a comment": (lambda p: (p.package / "a.py").write_text(
+        '"""Other\nwords."""\n# why\nfrom . import b\n\ndef f():\n    return b.X  # x\n'), False),
+    "the cell for Colab": (lambda p: p.write("import os\n'google.colab' in os", "from cxr import a\na.f()"), False),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_changed_code_is_noticed_and_changed_words_are_not(program, case):
+    change, noticed = CHANGES[case]
+    before = chain.sources(program.notebook)
+    change(program)
+    assert (chain.sources(program.notebook) != before) == noticed

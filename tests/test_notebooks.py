@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn import metrics
 
 from conftest import QUICK
-from cxr import headless, images
+from cxr import chain, headless, images
 from cxr.project import ROOT, Problem
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -81,6 +81,12 @@ def test_is_executed_top_to_bottom_without_error_or_noise(notebook):
     for output in (output for cell in cells for output in cell.outputs):
         assert output.output_type != "error"
         assert output.get("name") != "stderr", output.text[:300]
+
+
+def test_outputs_come_from_the_code_as_it_is(notebook):
+    record = json.loads((ROOT / "results" / f"{notebook.path.name[:2]}_lineage.json").read_text())
+    assert record["sources"] == chain.sources(notebook.path), (
+        f"{notebook.path.name} or a module it uses has changed since it was run: `make render`")
 
 
 def test_carries_no_widget_runner_metadata_or_machine_path(notebook):

@@ -96,3 +96,37 @@ def test_badges_point_where_they_are_told(tmp_path, monkeypatch):
 def test_badges_refuse_what_is_no_repository(repository):
     with pytest.raises(Problem, match="REPO.*owner/name"):
         publish.write_badges(repository)
+
+
+SECRETS = {
+    "a Kaggle key": r'"key"\s*:\s*"[0-9a-f]{32}"|KAGGLE_KEY\s*=\s*[\'"]?[0-9a-f]{32}',
+    "a Kaggle token": r"KGAT_[0-9a-f]{16,}",
+    "a GitHub token": r"gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}",
+    "a Google key": r"AIza[0-9A-Za-z_-]{35}|ya29\.[0-9A-Za-z_-]{20,}",
+    "a Hugging Face token": r"hf_[A-Za-z0-9]{30,}",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+}
+
+
+def secrets(text):
+    return [what for what, pattern in SECRETS.items() if re.search(pattern, text)]
+
+
+def test_no_file_and_no_cell_or_output_holds_a_secret():
+    for name in tracked():
+        path = ROOT / name
+        if path.is_file() and path.suffix not in {".png", ".keras"}:
+            text = path.read_text(encoding="utf-8")
+            assert not secrets(text) and not secrets(text.replace('\\"', '"')), name
+
+
+@pytest.mark.parametrize("text, what", [
+    ('{"username": "jane", "key": "' + 32 * "a" + '"}', "a Kaggle key"), ("KGAT_" + 32 * "0", "a Kaggle token"),
+    ("ghp_" + 36 * "A", "a GitHub token"), ("AIza" + 35 * "x", "a Google key")])
+def test_the_search_for_secrets_finds_them(text, what):
+    assert secrets(text) == [what]
+
+
+def test_style():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

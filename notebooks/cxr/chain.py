@@ -5,9 +5,11 @@ Beside its artifacts a step leaves ``NN_lineage.json``: the sha256 of every file
 follows these back to the start before it reads anything, so it never runs on a half-finished or older chain.
 """
 
+import ast
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +48,59 @@ def _load_json(path: Path, maker: str) -> dict:
     except OSError as error:
         raise Problem(f"{shown(path)} can't be read ({error.strerror}): make it readable, or delete it and run "
                       f"{maker} again.") from None
+
+
+def _imported(path: Path) -> set[str]:
+    """Modules of this package that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+    return found
+
+
+def sources(notebook: Path) -> str:
+    """Fingerprint of the code behind a notebook's outputs.
+
+    That is its code cells, but for the one that fetches the project on Colab, and every module of this package that
+    they lead to, without comments and docstrings. Where it differs from the one in a lineage record, the artifacts
+    and the outputs come from older code.
+
+    Parameters
+    ----------
+    notebook : Path
+
+    Returns
+    -------
+    str
+        Hexadecimal sha256.
+    """
+    cells = ["".join(cell["source"]) for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+             if cell["cell_type"] == "code"]
+    cells = [cell for cell in cells if "google.colab" not in cell]
+    package, modules = Path(__file__).parent, set()
+    waiting = set(re.findall(r"^from cxr\.(\w+) import", "\n".join(cells), re.MULTILINE))
+    for names in re.findall(r"^from cxr import (.+)", "\n".join(cells), re.MULTILINE):
+        waiting |= set(re.findall(r"\w+", names.partition("#")[0]))
+    while waiting:
+        name = waiting.pop()
+        modules.add(name)
+        waiting |= _imported(package / f"{name}.py") - modules
+    digest = hashlib.sha256("\0".join(cells).encode())
+    for name in sorted(modules):
+        digest.update(f"\0{name}\0{_code(package / f'{name}.py')}".encode())
+    return digest.hexdigest()
+
+
+def _code(path: Path) -> str:
+    """A module's text without docstrings, empty lines, and lines that are a comment."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            first = node.body[0]
+            lines[first.lineno - 1:first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
+    return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
 def check(name: str) -> dict:
@@ -164,7 +219,9 @@ class Step:
 
     def done(self) -> None:
         """Close the step: write its lineage, and list what it wrote."""
-        record = {"notebook": self.name, "dataset": self.dataset, "reads": self.reads, "writes": dict(self.writes)}
+        notebook = ROOT / "notebooks" / f"{self.name}.ipynb"
+        record = {"notebook": self.name, "sources": sources(notebook) if notebook.exists() else "",
+                  "dataset": self.dataset, "reads": self.reads, "writes": dict(self.writes)}
         self.write(f"{self.number}_lineage.json", record)
         for name in record["writes"]:
             size = (results_dir() / name).stat().st_size

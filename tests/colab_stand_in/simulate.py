@@ -10,7 +10,7 @@ It needs Linux, root, unshare, git, pip with a network, and a Python environment
 
     python3.13 -m venv somewhere
     somewhere/bin/pip install tensorflow==2.20.0 keras==3.13.2 numpy==2.1.3 pandas matplotlib seaborn scikit-learn \\
-        scipy pillow kagglehub ipykernel papermill nbformat
+        scipy pillow kagglehub ipykernel jinja2 papermill nbformat
     python tests/colab_stand_in/simulate.py --python somewhere --work a-scratch-folder
 
 ``make test`` does not run it: it takes a quarter of an hour.
@@ -228,9 +228,10 @@ class Machine:
 
     def packages(self) -> dict[str, str]:
         """What pip has installed on the machine."""
-        said = subprocess.run([self.python, "-m", "pip", "list", "--format=json", "-q"], env=self.environment, check=True,
-                              capture_output=True, text=True).stdout
-        return {package["name"].lower(): package["version"] for package in json.loads(said)}
+        code = "import json; from importlib.metadata import distributions; " \
+               "print(json.dumps({found.name.lower(): found.version for found in distributions()}))"
+        return json.loads(subprocess.run([self.python, "-c", code], env=self.environment, check=True,
+                                         capture_output=True, text=True).stdout)
 
     def changed(self) -> dict[str, str]:
         """What the notebooks installed, as ``{name: "old -> new"}``."""
@@ -274,7 +275,7 @@ class Machine:
     @property
     def tree(self) -> Path:
         """Where the first cell cloned to, seen from outside."""
-        return self.root / self.home.strip("/") / "chest-xray-notebooks"
+        return next((self.root / self.home.strip("/")).glob("*/notebooks")).parent
 
     def kept(self) -> None:
         """The machine's own TensorFlow and NumPy are there still."""
@@ -322,7 +323,8 @@ def each(world: World) -> None:
             text = machine.open(number)
             require("Downloading the X-rays from Kaggle" in text, "the X-rays came by the anonymous download")
             require("No GPU: choose Runtime > Change runtime type" in text, "it says that there is no GPU, what to click")
-            require((number == "01") != ("another copy of the X-rays" in text), "it says that the files are another copy")
+            if number != "01":
+                require("another copy of the X-rays" in text, "it says that the files are another copy")
             artifacts(machine.tree / "results", number, since)
             machine.kept()
     require(not any("Authorization" in call["headers"] for call in server.calls), "no login was sent")
@@ -338,7 +340,8 @@ def order(world: World) -> None:
     require(not (machine.tree / "chest_xray" / "train").exists(), "the mount was used, nothing was downloaded")
     machine.kept()
     text = machine.open("05")
-    require("Installing" not in text and "Cloning" not in text, "opened again, nothing is installed")
+    require("Installing" not in text, "opened again, nothing is installed")
+    require("fatal" not in text, "and git does not complain of the clone that is there")
 
 
 def drive(world: World) -> None:
@@ -363,6 +366,8 @@ def drive(world: World) -> None:
                 else "it starts with the first epoch")
         require("Results and checkpoints are kept on Drive" in text, "it says where results are kept")
         artifacts(kept / "results", "04", since)
+        best = json.loads((kept / "results" / "04_run.json").read_text())["best_epoch"]
+        require(not goes_on or best > int(goes_on[1]), f"the best epoch is {best}")
         require(not (machine.tree / ".cache" / "checkpoints").exists(), "no checkpoint lies on the machine")
         ends[name] = kept / "results"
     ours, theirs = weights(ends["whole"]), weights(ends["broken"])
@@ -386,6 +391,31 @@ def refused(world: World) -> None:
         raise Failed("a refused Drive went unnoticed")
 
 
+def unplugged(world: World) -> None:
+    """Kaggle with its internet switched off, as it is for a new account: the first cell says what to do."""
+    machine = Machine(world, "unplugged", kind="kaggle")
+    config = Path(machine.environment["GIT_CONFIG_GLOBAL"])
+    config.write_text(config.read_text().replace(str(world.published), "/nowhere"))
+    try:
+        machine.open("01")
+    except Failed as failed:
+        require("witch the internet on" in str(failed), "it says what to switch on")
+    else:
+        raise Failed("the notebook ran without the project")
+
+
+def secrets(world: World) -> None:
+    """Colab: Kaggle wants a login, which is in the secrets of Colab."""
+    with KaggleServer(world.archive(), fault="login", lifetime=600) as server:
+        machine = Machine(world, "secrets", source="download")
+        machine.environment |= {"CXR_STAND_IN": server.url, "COLAB_SECRET_KAGGLE_USERNAME": "reader",
+                                "COLAB_SECRET_KAGGLE_KEY": "5ecret"}
+        text = machine.open("01")
+    require("Downloading the X-rays from Kaggle" in text, "the X-rays came with the login")
+    require(any("Authorization" in call["headers"] for call in server.calls), "the login was sent")
+    require("5ecret" not in text, "the notebook does not show it")
+
+
 def kaggle(world: World) -> None:
     """Kaggle: each notebook first in turn, read-only input, results in ``/kaggle/working/results``."""
     before = sorted((path.as_posix(), path.stat().st_mtime_ns) for path in world.copy.rglob("*"))
@@ -407,7 +437,7 @@ def kaggle(world: World) -> None:
             "the input is as it was")
 
 
-SCENARIOS = {function.__name__: function for function in (each, order, drive, refused, kaggle)}
+SCENARIOS = {function.__name__: function for function in (each, order, drive, refused, unplugged, secrets, kaggle)}
 
 
 def main() -> str | None:
