@@ -6,7 +6,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import project
+from . import cloud, project
 from .project import Problem, shown
 
 TOKENS = "https://www.kaggle.com/settings"
@@ -85,6 +85,8 @@ def _named(file: Path) -> str:
 
 
 def _login_in_colab() -> Login | None:
+    if not cloud.on_colab():
+        return None
     try:
         from google.colab import userdata
     except ImportError:

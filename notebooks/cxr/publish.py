@@ -75,8 +75,7 @@ def write_badges(repository: str) -> None:
         raise Problem("README.md has no link to github.com/owner/name: put one back, so that it can be replaced.")
     for path in [readme, *sorted((ROOT / "notebooks").glob("*.ipynb"))]:
         text = path.read_text(encoding="utf-8").replace(found[1], repository)
-        old, new = found[1].split("/")[1], repository.split("/")[1]
-        _replace(path, re.sub(rf"(cd (?:-q )?){re.escape(old)}\b", rf"\g<1>{new}", text))
+        _replace(path, text.replace(f"cd {found[1].split('/')[1]}\n", f"cd {repository.split('/')[1]}\n"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ It needs Linux, root, unshare, git, pip with a network, and a Python environment
         scipy pillow kagglehub ipykernel jinja2 papermill nbformat
     python tests/colab_stand_in/simulate.py --python somewhere --work a-scratch-folder
 
-``make test`` does not run it: it takes a quarter of an hour.
+Names of scenarios choose some; without, all run. ``make test`` does not run it: it takes a quarter of an hour.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -307,9 +308,9 @@ def weights(results: Path) -> list:
 
     with zipfile.ZipFile(results / "04_xray_classification_model.keras") as bundle:
         with h5py.File(io.BytesIO(bundle.read("model.weights.h5"))) as file:
-            found = []
-            file.visititems(lambda name, item: found.append(np.asarray(item)) if isinstance(item, h5py.Dataset) else None)
-    return found
+            items = []
+            file.visititems(lambda _, item: items.append(item))
+            return [np.asarray(item) for item in items if isinstance(item, h5py.Dataset)]
 
 
 # --- the scenarios ---------------------------------------------------------------------------------------------
@@ -322,7 +323,7 @@ def each(world: World) -> None:
             machine.environment["CXR_STAND_IN"] = server.url
             text = machine.open(number)
             require("Downloading the X-rays from Kaggle" in text, "the X-rays came by the anonymous download")
-            require("No GPU: choose Runtime > Change runtime type" in text, "it says that there is no GPU, what to click")
+            require("No GPU: choose Runtime > Change runtime type" in text, "it says what to click for a GPU")
             if number != "01":
                 require("another copy of the X-rays" in text, "it says that the files are another copy")
             artifacts(machine.tree / "results", number, since)
@@ -451,6 +452,7 @@ def main() -> str | None:
         return "The stand-in machines need Linux and root, for mount namespaces."
     made = [point for point in (Path("/content"), Path("/kaggle")) if not point.exists()]
     failures = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # so that `finally` runs
     try:
         for point in made:
             point.mkdir()
