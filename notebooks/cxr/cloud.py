@@ -19,7 +19,7 @@ from .project import ROOT, Problem, results_dir, shown
 # Below these, upgrade: the committed network was saved by Keras 3.15, and `download` uses what kagglehub 0.4 brought.
 TOO_OLD = {"keras": (3, 15, 1), "kagglehub": (0, 4, 0)}
 # The machine runs notebooks in its own way, and `download` does without the package kaggle.
-NOT_THERE = {"jupyter", "ipykernel", "pytest", "papermill", "nbformat", "ruff", "kaggle"}
+NOT_THERE = {"jupyter", "ipykernel", "pytest", "pytest-xdist", "papermill", "nbformat", "ruff", "kaggle"}
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
 HELD = ("numpy", "tensorflow")  # whatever pip installs must go with the machine's own
 WORKING = Path("/kaggle/working")

@@ -197,9 +197,9 @@ class Run(keras.callbacks.Callback):
         self._write()
 
     def _say(self, row: dict, better: bool) -> None:
-        print(f"epoch {row['epoch']:3}/{self.epochs}   loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
-              f"AUC {row['auc']:.4f}   validation: loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.4f}  "
-              f"AUC {row['val_auc']:.4f}{'  *' if better else ''}", flush=True)
+        print(f"epoch {row['epoch']:3}/{self.epochs}{'*' if better else ' '} loss {row['loss']:.4f}  "
+              f"accuracy {row['accuracy']:.4f}  AUC {row['auc']:.4f}   validation: loss {row['val_loss']:.4f}  "
+              f"accuracy {row['val_accuracy']:.4f}  AUC {row['val_auc']:.4f}", flush=True)
 
     def table(self) -> pd.DataFrame:
         """The history: ``epoch`` from 1, then loss, accuracy and AUC of training and of validation."""
