@@ -1,6 +1,5 @@
 """A tiny data set, drawn on the fly, and the five notebooks run on it once for all tests."""
 
-import os
 import shutil
 
 import pytest
@@ -36,8 +35,3 @@ def chain_copy(finished, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("CXR_RESULTS_DIR", str(tmp_path / "results"))
     monkeypatch.setenv("CXR_CACHE_DIR", str(finished / "cache"))
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def quiet_tensorflow():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
