@@ -1,6 +1,6 @@
 # `make` lists the commands. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint jupyter render figures badges clean
+.PHONY: help setup run ablation benchmark test lint jupyter render figures badges clean
 PYTHON ?= python3
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
@@ -11,6 +11,10 @@ help:
 	@echo "                               without any, on a drawn practice set (about 4 minutes)"
 	@echo "make run DOWNLOAD=1            fetch the X-rays from Kaggle first (1.2 GB, no account needed)"
 	@echo "make run NOTEBOOKS=\"04 05\"     only these: train and evaluate"
+	@echo "make run NOTEBOOKS=all         all of them, beyond the first five as well"
+	@echo "make run SET=\"SEEDS=1\"         with other parameters; the executed copies go to .cache/notebooks"
+	@echo "make ablation                  train every row of 04_ablation.csv (about an hour on two cores)"
+	@echo "make benchmark                 how fast: decoding, input, training, against the usual ways"
 	@echo "make test                      unit tests, and the five notebooks on tiny data"
 	@echo "make jupyter                   open the notebooks in JupyterLab"
 	@echo "make lint                      check the style of modules, tests and notebooks"
@@ -28,7 +32,13 @@ setup: .venv/installed
 	@touch $@
 
 run: setup
-	@cd notebooks && exec ../$(PY) -m cxr.headless --notebooks "$(NOTEBOOKS)" $(if $(DOWNLOAD),--download)
+	@cd notebooks && exec ../$(PY) -m cxr.headless --notebooks "$(NOTEBOOKS)" --set "$(SET)" $(if $(DOWNLOAD),--download)
+
+ablation:
+	@$(MAKE) run NOTEBOOKS=04 SET="ABLATION_SEEDS=3"
+
+benchmark: setup
+	@exec $(PY) benchmarks/speed.py $(if $(FILES),--files "$(FILES)")
 
 test: setup
 	@exec $(PY) -m pytest $(ARGS)

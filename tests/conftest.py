@@ -6,7 +6,8 @@ import pytest
 
 from cxr import headless, practice
 
-QUICK = {"04": {"EPOCHS": 2}, "05": {"RESAMPLES": 200}}
+QUICK = {"04": {"EPOCHS": 2, "SEEDS": 2, "PLAIN_EPOCHS": 1, "ABLATION_SEEDS": 1, "ABLATION_EPOCHS": 1},
+         "05": {"RESAMPLES": 200}}
 
 
 @pytest.fixture(scope="session")

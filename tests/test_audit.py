@@ -243,3 +243,15 @@ def test_the_whole_audit_of_a_drawn_set(drawn, tiny, lower):
     plot.shift(found["shift"], "covid")
     plot.letters(facts, manifest, inside)
     assert len(audit.look_alikes(facts, manifest, inside, each=2).kind.unique()) >= 1
+
+
+def test_misled_are_the_held_out_films_whose_clues_point_the_other_way():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 400)
+    clue = label + rng.normal(0, 0.7, 400)
+    train = np.arange(400) < 300
+    found = audit.misled(pd.DataFrame({"clue": clue, "noise": rng.random(400)}), label, train)
+    held, own = clue[~train], label[~train]
+    assert found.shape == (100,) and 0.4 < found.mean() < 0.75
+    assert held[found & (own == 0)].mean() > held[~found & (own == 0)].mean() + 0.3
+    assert held[found & (own == 1)].mean() < held[~found & (own == 1)].mean() - 0.3

@@ -423,3 +423,45 @@ def test_changed_code_is_noticed_and_changed_words_are_not(program, case):
     before = chain.sources(program.notebook)
     change(program)
     assert (chain.sources(program.notebook) != before) == noticed
+
+
+# ------------------------------------------------------------------------------------ kept artifacts
+
+def again(reads=("01_out.csv",), **dataset):
+    step = Step("02_explore")
+    step.dataset = {**DATASET, **dataset}
+    for name in reads:
+        step.read(name)
+    step.dataset = {**DATASET, **dataset}
+    return step
+
+
+def test_a_costly_artifact_is_taken_over_from_the_run_before(four):
+    step = again()
+    assert step.keep("02_out.csv", value="1").value.tolist() == ["1"]
+    assert step.keep("02_out.csv").value.tolist() == [1] and set(step.writes) == {"02_out.csv"}
+    step.done()
+    assert chain.check("02_out.csv")["writes"]["02_out.csv"] == step.writes["02_out.csv"]
+
+
+@pytest.mark.parametrize("case", ["never written", "edited", "other images", "other input", "no record",
+                                  "other settings", "no such column"])
+def test_what_belongs_to_another_run_is_not_taken_over(four, case):
+    if case == "edited":
+        (four / "02_out.csv").write_text("value\n9\n")
+    if case == "other input":
+        run("01", content="2")
+    if case == "no record":
+        (four / "02_lineage.json").unlink()
+    step = again(**({"name": "other"} if case == "other images" else {}))
+    columns = {"other settings": {"value": "2"}, "no such column": {"settings": "1"}}.get(case, {})
+    assert step.keep("02_nothing.csv" if case == "never written" else "02_out.csv", **columns) is None
+    assert step.writes == {}
+
+
+def test_the_model_card_carries_no_number_and_is_in_the_chain(results):
+    step = Step("05_evaluate")
+    step.dataset = DATASET
+    step.write("MODEL_CARD.md", "# card\n")
+    step.done()
+    assert "MODEL_CARD.md" in json.loads((results / "05_lineage.json").read_text())["writes"]

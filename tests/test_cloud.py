@@ -333,7 +333,7 @@ def nvidia_smi(tmp_path, script):
 def test_colab_without_a_gpu_says_what_to_click_and_how_long_it_takes(has, colab, capsys):
     cloud.prepare()
     said = capsys.readouterr().out.strip().splitlines()[-1]
-    assert said.startswith("No GPU: choose Runtime > Change runtime type > T4 GPU") and "quarter of an hour" in said
+    assert said.startswith("No GPU: choose Runtime > Change runtime type > T4 GPU") and "ten minutes a seed" in said
 
 
 def test_kaggle_without_a_gpu_says_what_to_click(has, kaggle, capsys):

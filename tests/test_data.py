@@ -702,3 +702,39 @@ def test_files_numbered_anew_in_each_folder_are_patients_of_their_own(world):
     table, left_out = data.split(manifest)
     normal = manifest[manifest.label == 0]
     assert normal.patient.is_unique and "patient is in test" not in set(left_out.reason)
+
+
+# --- neighbours and flow --------------------------------------------------------------------------------------
+
+def test_neighbours_are_ten_numbers_of_one_kind():
+    patient = pd.Series(["IM-0120", "IM-0129", "IM-0130", "NORMAL2-IM-0120", "person12_virus", "person19_virus",
+                         "person12_bacteria", "no number"])
+    block = data.neighbours(patient, 10)
+    assert block[0] == block[1] and block[4] == block[5]
+    assert block.nunique() == 6 and block[7] == "no number"
+    assert (data.neighbours(patient, 1).nunique()) == len(patient)
+
+
+def test_validation_is_made_of_whole_blocks_of_neighbours():
+    rows = [row(f"train/{'NORMAL/IM' if label == 0 else 'PNEUMONIA/person'}{'-' * (label == 0)}{n:04}"
+                f"{'-0001' if label == 0 else '_virus_1'}.jpeg") for label in (0, 1) for n in range(800)]
+    rows += [row("test/NORMAL/IM-9000-0001.jpeg"), row("test/PNEUMONIA/person9000_virus_1.jpeg")]
+    split, _ = data.split(pd.DataFrame(rows))
+    inside = split[split.split != "test"]
+    block = data.neighbours(inside.patient, 10)
+    assert block.nunique() == 160 and inside.groupby(block).split.nunique().max() == 1
+    share = (inside.split == "val").groupby(inside.label).mean()
+    assert share.between(0.1, 0.2).all()
+
+
+def test_flow_accounts_for_every_image(tiny):
+    manifest = data.survey(tiny)
+    table, left_out = data.split(manifest)
+    flow = data.flow(manifest, table, left_out)
+    assert flow["all"]["images"] == len(manifest) == sum(
+        flow[f"{folder} folder"]["images"] for folder in ("train", "val", "test"))
+    for folder, parts in (("train", ("train", "val")), ("test", ("test",)), ("val", ())):
+        place = flow[f"{folder} folder"]
+        assert place["images"] == sum(place["left_out"].values()) + sum(flow[part]["images"] for part in parts)
+    for place in flow.values():
+        assert place["normal"] + place["pneumonia"] == place["images"] >= place["patients"]

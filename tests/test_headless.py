@@ -54,9 +54,10 @@ def recorded(monkeypatch, tmp_path):
     for variable in ("CHEST_XRAY_DIR", "CXR_RESULTS_DIR"):  # set first, so that what `main` sets is undone
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
-    monkeypatch.setattr(headless, "run", lambda notebooks, output: calls.append((
+    monkeypatch.setattr(headless, "run", lambda notebooks, output, parameters: calls.append((
         [path.name[:2] for path in notebooks], output,
-        os.environ.get("CXR_RESULTS_DIR"), os.environ["CHEST_XRAY_DIR"])))
+        os.environ.get("CXR_RESULTS_DIR"), os.environ["CHEST_XRAY_DIR"],
+        {number: chosen for number, chosen in parameters.items() if chosen})))
     monkeypatch.setattr(headless, "_summary", lambda: "")
     return calls
 
@@ -66,7 +67,8 @@ def test_without_x_rays_the_practice_set_is_used_out_of_the_way(recorded, monkey
     draw = practice.draw
     monkeypatch.setattr(headless.practice, "draw", lambda folder: draw(folder, images=72))
     headless.main([])
-    (numbers, output, results, data), = recorded
+    (numbers, output, results, data, chosen), = recorded
+    assert chosen == {"04": {"SEEDS": 2}}, "quick, and still more than one"
     scratch = tmp_path / "cache" / "practice"
     assert numbers == list(headless.CORE)
     assert output == scratch / "notebooks" and results == str(scratch / "results")
@@ -77,7 +79,22 @@ def test_without_x_rays_the_practice_set_is_used_out_of_the_way(recorded, monkey
 def test_with_x_rays_the_notebooks_are_rewritten_in_place(recorded, monkeypatch, tiny):
     monkeypatch.setattr(headless.download, "find", lambda: tiny)
     headless.main(["--notebooks", "04 05"])
-    assert recorded == [(["04", "05"], ROOT / "notebooks", None, str(tiny))]
+    assert recorded == [(["04", "05"], ROOT / "notebooks", None, str(tiny), {})]
+
+
+def test_other_parameters_reach_the_notebook_that_has_them_and_leave_the_committed_ones_alone(recorded, monkeypatch,
+                                                                                              tiny, tmp_path):
+    monkeypatch.setattr(headless.download, "find", lambda: tiny)
+    headless.main(["--notebooks", "03 04 05", "--set", "SEEDS=1 RESAMPLES=500"])
+    (_, output, _, _, chosen), = recorded
+    assert chosen == {"04": {"SEEDS": 1}, "05": {"RESAMPLES": 500}} and output == tmp_path / "cache" / "notebooks"
+
+
+@pytest.mark.parametrize("wanted, said", [("SEED=1", "SET names SEED, which is no parameter.*SEEDS"),
+                                          ("EPOCHS=ten", "SET gives EPOCHS the value 'ten'"), ("EPOCHS", "EPOCHS")])
+def test_a_wrong_parameter_is_named(wanted, said):
+    with pytest.raises(Problem, match=said):
+        headless.settings(wanted)
 
 
 def test_download_is_asked_for_only_when_wanted(recorded, monkeypatch, tiny):

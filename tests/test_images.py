@@ -363,3 +363,26 @@ def test_only_the_corners_are_swapped(films):
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_pictures_can_be_stressed(films, count):
     assert images.stress(films[:count], 0).shape == (count, 96, 96)
+
+
+def test_every_named_change_changes_every_picture_and_repeats():
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (4, 48, 48), dtype=np.uint8)
+    found, again = dict(images.changes(pictures)), dict(images.changes(pictures))
+    assert len(found) >= 12
+    for name, changed in found.items():
+        assert changed.shape == pictures.shape and changed.dtype == np.uint8, name
+        assert all((one != own).any() for one, own in zip(changed, pictures)), name
+        np.testing.assert_array_equal(changed, again[name])
+
+
+def test_changes_do_what_their_names_say():
+    gray = np.full((2, 50, 50), 100, np.uint8)
+    gray[:, 20:30, 20:30] = 200
+    found = dict(images.changes(gray))
+    assert found["darkened by 30%"].max() == 140
+    assert (found["padded by 8%"][0, 0] == 0).all() and (found["cropped by 8%"] >= 80).all()
+    assert (found["cropped by 8%"] > 150).sum() > (gray > 150).sum() > (found["padded by 8%"] > 150).sum()
+    one_sided = gray.copy()
+    one_sided[:, :, :10] = 0
+    np.testing.assert_array_equal(dict(images.changes(one_sided))["mirrored"], one_sided[:, :, ::-1])

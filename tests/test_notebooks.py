@@ -1,8 +1,10 @@
 """The notebooks: their anatomy as committed, and the whole chain on tiny data."""
 
 import json
+import os
 import re
 import statistics
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -22,9 +24,14 @@ ARTIFACTS = {
     "02": ["02_split.csv", "02_left_out.csv", "02_audit.json", "02_samples.png", "02_class_balance.png", "02_sizes.png",
            "02_audit_baselines.png", "02_audit_letters.png", "02_audit_shift.png", "02_audit_gallery.png"],
     "03": ["03_augmentation.json", "03_augmentation.png"],
-    "04": ["04_xray_classification_model.keras", "04_history.csv", "04_run.json", "04_loss_accuracy_plot.png"],
-    "05": ["05_predictions.csv", "05_metrics.json", "05_classification_report.csv", "05_confusion_matrix.png",
-           "05_roc.png"],
+    "04": ["04_xray_classification_model.keras", "04_ensemble.keras", "04_plain.keras", "04_seeds.csv",
+           "04_val_predictions.csv", "04_history.csv", "04_run.json", "04_loss_accuracy_plot.png", "04_ablation.csv",
+           "04_ablation.png"],
+    "06": ["06_attention.csv", "06_explain.json", "06_gradcam.png", "06_attention.png"],
+    "05": ["05_metrics.json", "05_predictions.csv", "05_seed_predictions.csv", "05_test_ledger.csv",
+           "05_classification_report.csv", "05_subgroups.csv", "05_robustness.csv", "05_flow.png", "05_seeds.png",
+           "05_roc.png", "05_confusion_matrix.png", "05_calibration.png", "05_decision_curve.png", "05_subgroups.png",
+           "05_robustness.png", "MODEL_CARD.md"],
 }
 
 
@@ -107,7 +114,7 @@ def test_ends_with_what_was_written_and_learned(notebook):
 # --- the chain on tiny data -----------------------------------------------------------------------------------
 
 def test_every_artifact_is_there_and_nothing_else(finished):
-    expected = {name for names in ARTIFACTS.values() for name in names} | {f"{n}_lineage.json" for n in headless.CORE}
+    expected = {name for n in headless.CORE for name in [*ARTIFACTS[n], f"{n}_lineage.json"]}
     assert {path.name for path in (finished / "results").iterdir()} == expected
 
 
@@ -123,39 +130,144 @@ def test_contract_of_manifest_and_split(finished, tiny):
     assert split.merge(manifest, on="path").groupby("sha256").split.nunique().max() == 1
 
 
-def test_predictions_come_from_the_saved_model(finished, tiny):
+def test_predictions_come_from_the_saved_models(finished, tiny):
     from cxr.backend import keras
 
-    saved = pd.read_csv(finished / "results/05_predictions.csv", keep_default_na=False)
-    split = pd.read_csv(finished / "results/02_split.csv", keep_default_na=False)
-    assert set(saved) == {"path", "label", "subtype", "split", "probability"}
+    results = finished / "results"
+    saved = pd.read_csv(results / "05_predictions.csv", keep_default_na=False)
+    split = pd.read_csv(results / "02_split.csv", keep_default_na=False)
+    assert list(saved) == ["path", "label", "subtype", "patient", "split", "probability", "ensemble", "plain"]
     assert set(saved.path) == set(split.path[split.split != "train"])
-    network = keras.models.load_model(finished / "results/04_xray_classification_model.keras", compile=False)
-    size = json.loads((finished / "results/04_run.json").read_text())["image_size"]
-    pictures = np.stack([images.decode(tiny / path, size) for path in saved.path])
-    np.testing.assert_allclose(network.predict(pictures[..., None], verbose=0)[:, 0], saved.probability, atol=1e-5)
+    run = json.loads((results / "04_run.json").read_text())
+    pictures = np.stack([images.decode(tiny / path, run["image_size"]) for path in saved.path])[..., None]
+    answers = {name: keras.models.load_model(results / f"04_{name}.keras", compile=False).predict(pictures, verbose=0)
+               for name in ("xray_classification_model", "ensemble", "plain")}
+    np.testing.assert_allclose(answers["xray_classification_model"][:, 0], saved.probability, atol=1e-5)
+    np.testing.assert_allclose(answers["plain"][:, 0], saved.plain, atol=1e-5)
+    np.testing.assert_allclose(answers["ensemble"].mean(axis=1), saved.ensemble, atol=1e-5)
+    np.testing.assert_allclose(answers["ensemble"][:, run["kept_seed"]], saved.probability, atol=1e-5)
+    long = pd.read_csv(results / "05_seed_predictions.csv")
+    assert list(long) == ["seed", "path", "label", "probability"] and sorted(set(long.seed)) == [0, 1]
+    by_seed = long.pivot(index="path", columns="seed", values="probability")
+    test = (saved.split == "test").to_numpy()
+    np.testing.assert_allclose(by_seed.loc[saved.path[test]], answers["ensemble"][test], atol=1e-5)
 
 
-def test_metrics_follow_from_the_predictions(finished):
-    facts = json.loads((finished / "results/05_metrics.json").read_text())
-    saved = pd.read_csv(finished / "results/05_predictions.csv", keep_default_na=False)
-    test = saved[saved.split == "test"]
+@pytest.mark.skipif(not os.environ.get("CHEST_XRAY_DIR"), reason="needs the real X-rays: set CHEST_XRAY_DIR")
+def test_the_committed_network_says_of_the_real_x_rays_what_is_committed():
+    from cxr.backend import keras
+
+    results, folder = ROOT / "results", Path(os.environ["CHEST_XRAY_DIR"])
+    saved = pd.read_csv(results / "05_predictions.csv", keep_default_na=False)
+    saved = saved[saved.split == "test"]
+    size = json.loads((results / "04_run.json").read_text())["image_size"]
+    pictures = np.stack([images.decode(folder / path, size) for path in saved.path])[..., None]
+    network = keras.models.load_model(results / "04_xray_classification_model.keras", compile=False)
+    np.testing.assert_allclose(network.predict(pictures, verbose=0)[:, 0], saved.probability, atol=1e-5)
+
+
+def by_scikit_learn(label, probability, threshold):
+    """The figures of 05_metrics.json, by scikit-learn alone."""
+    called = probability >= threshold
+    return {"accuracy": metrics.accuracy_score(label, called), "auc": metrics.roc_auc_score(label, probability),
+            "balanced_accuracy": metrics.balanced_accuracy_score(label, called),
+            "average_precision": metrics.average_precision_score(label, probability),
+            "sensitivity": metrics.recall_score(label, called),
+            "specificity": metrics.recall_score(label, called, pos_label=0),
+            "ppv": metrics.precision_score(label, called, zero_division=0),
+            "npv": metrics.precision_score(label, called, pos_label=0, zero_division=0),
+            "f1": metrics.f1_score(label, called), "mcc": metrics.matthews_corrcoef(label, called)}
+
+
+@pytest.mark.parametrize("which", ["tiny", "committed"])
+def test_metrics_follow_from_the_predictions(request, which):
+    results = ROOT / "results" if which == "committed" else request.getfixturevalue("finished") / "results"
+    facts = json.loads((results / "05_metrics.json").read_text())
+    saved = pd.read_csv(results / "05_predictions.csv", keep_default_na=False)
+    seeds = pd.read_csv(results / "04_seeds.csv")
+    long = pd.read_csv(results / "05_seed_predictions.csv")
+    test, found = saved[saved.split == "test"], facts["test"]
     assert facts["images"]["test"] == len(test) and facts["versions"]["keras"]
-    for name, threshold in (("at_chosen_threshold", facts["threshold"]["value"]), ("at_0.5", 0.5)):
-        found, called = facts["test"][name], test.probability >= threshold
-        assert found["threshold"] == threshold
-        assert found["accuracy"] == pytest.approx(metrics.accuracy_score(test.label, called))
-        assert found["auc"] == pytest.approx(metrics.roc_auc_score(test.label, test.probability))
-        assert found["sensitivity"] == pytest.approx(metrics.recall_score(test.label, called))
-        assert found["specificity"] == pytest.approx(metrics.recall_score(test.label, called, pos_label=0))
-        assert {"precision", "f1"} <= set(found)
+    each = [by_scikit_learn(own.label, own.probability, row.threshold) for row in seeds.itertuples()
+            for own in [long[long.seed == row.seed]]]
+    for name, value in by_scikit_learn(test.label, test.probability, facts["thresholds"]["balanced"]).items():
+        assert found["at_chosen_threshold"][name] == pytest.approx(value, abs=1e-9), name
+        values = [row[name] for row in each]
+        assert [row[name] for row in found["seeds"]["each"]] == pytest.approx(values, abs=1e-9), name
+        assert found["seeds"]["mean"][name] == pytest.approx(np.mean(values), abs=1e-9)
+        assert found["seeds"]["sd"][name] == pytest.approx(np.std(values, ddof=1), abs=1e-9)
+    for name, value in by_scikit_learn(test.label, test.probability, 0.5).items():
+        assert found["at_0.5"][name] == pytest.approx(value, abs=1e-9), name
+    for column in ("ensemble", "plain"):
+        expected = by_scikit_learn(test.label, test[column], found[column]["threshold"])
+        assert {name: found[column][name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    mean = long.groupby("path").probability.mean()
+    np.testing.assert_allclose(mean[test.path], test.ensemble, atol=1e-6)
 
 
-def test_history_and_model_agree_on_the_best_epoch(finished):
+@pytest.mark.parametrize("which", ["tiny", "committed"])
+def test_thresholds_come_from_validation_alone(request, which):
+    from cxr import evaluate
+
+    results = ROOT / "results" if which == "committed" else request.getfixturevalue("finished") / "results"
+    val = pd.read_csv(results / "04_val_predictions.csv")
+    facts = json.loads((results / "05_metrics.json").read_text())
+    own = val[f"seed_{facts['seed']}"]
+    assert facts["thresholds"] == pytest.approx({
+        "balanced": evaluate.youden_threshold(val.label, own),
+        "screening": evaluate.threshold_for(val.label, own, sensitivity=0.98),
+        "triage": evaluate.threshold_for(val.label, own, specificity=0.95)}, abs=1e-9)
+    split = pd.read_csv(results / "02_split.csv", keep_default_na=False).set_index("path").split
+    assert set(split[val.path]) == {"val"}
+
+
+@pytest.mark.parametrize("which", ["tiny", "committed"])
+def test_the_kept_seed_is_the_median_under_stress(request, which):
+    results = ROOT / "results" if which == "committed" else request.getfixturevalue("finished") / "results"
+    seeds = pd.read_csv(results / "04_seeds.csv")
+    run = json.loads((results / "04_run.json").read_text())
+    order = list(seeds.sort_values("stress_auc").seed)
+    assert order[(len(order) - 1) // 2] == run["kept_seed"] and run["seeds"] == len(seeds)
+    val = pd.read_csv(results / "04_val_predictions.csv")
+    for row in seeds.itertuples():
+        for column, part in (("val_auc", val.draw == 0), ("stress_auc", val.draw > 0)):
+            found = metrics.roc_auc_score(val.label[part], val[f"seed_{row.seed}"][part])
+            assert getattr(row, column) == pytest.approx(found, abs=1e-5)
+
+
+def test_history_and_seeds_agree_on_the_best_epoch(finished):
     history = pd.read_csv(finished / "results/04_history.csv")
+    seeds = pd.read_csv(finished / "results/04_seeds.csv")
     run = json.loads((finished / "results/04_run.json").read_text())
-    assert list(history.epoch) == list(range(1, run["epochs_run"] + 1))
-    assert history.val_loss.idxmin() + 1 == run["best_epoch"]
+    for row in seeds.itertuples():
+        own = history[history.seed == row.seed].reset_index(drop=True)
+        assert list(own.epoch) == list(range(1, row.epochs + 1)) and own.val_loss.idxmin() + 1 == row.best_epoch
+    assert run["best_epoch"] == seeds.set_index("seed").best_epoch[run["kept_seed"]]
+
+
+def test_the_ablation_has_every_row_and_seed_and_ends_in_the_recipe(finished):
+    table = pd.read_csv(finished / "results/04_ablation.csv")
+    names = list(dict.fromkeys(table.row))
+    assert names[:2] == ["plain CNN", "this network"] and len(names) == len(table) >= 8
+    kept = [row for row in json.loads((finished / "results/03_augmentation.json").read_text())["layers"] if row["kept"]]
+    added = ", ".join(name.removeprefix("+ ") for name in names if name.startswith("+ ")).split(", ")
+    assert added == [row["layer"].removeprefix("Random") for row in kept]
+    assert table.val_auc.between(0, 1).all() and (table.epochs == 1).all() and table.weights_sha256.is_unique
+
+
+def test_06_explains_what_04_trained(chain_copy):
+    before = {path.name for path in (chain_copy / "results").iterdir()}
+    headless.run(headless.choose("06"), chain_copy / "out", {"06": {"RESAMPLES": 200}})
+    written = {path.name for path in (chain_copy / "results").iterdir()} - before
+    assert written == {*ARTIFACTS["06"], "06_lineage.json"}
+    facts = json.loads((chain_copy / "results/06_explain.json").read_text())
+    table = pd.read_csv(chain_copy / "results/06_attention.csv")
+    split = pd.read_csv(chain_copy / "results/02_split.csv", keep_default_na=False).set_index("path").split
+    assert set(split[table.path]) == {"val"} and facts["films"] == len(table) and facts["synthetic"] is True
+    for name in ("plain CNN", "this network"):
+        assert facts["inside"][name]["mean"] == pytest.approx(table[f"inside, {name}"].mean(), abs=1e-5)
+        expected = table[f"lungs, {name}"].mean() / table[f"corners, {name}"].mean()
+        assert facts["lungs_over_corners"][name]["mean"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_synthetic_images_are_called_so_everywhere(finished):

@@ -1,4 +1,6 @@
 import hashlib
+import json
+import os
 import re
 import signal
 import subprocess
@@ -134,7 +136,7 @@ def train_small(folder, epochs=6, patience=6, rate=0.02, callbacks=()):
                                 keras.layers.Dropout(0.1, seed=2), network])
     learner.compile(keras.optimizers.AdamW(rate), "binary_crossentropy", metrics=measures())
     batches = small_batches()
-    with train.Run(learner, batches, {"rate": rate}, folder, epochs, patience) as run:
+    with train.Run(learner, batches, {"rate": rate, "seed": 1}, folder, epochs, patience) as run:
         learner.fit(batches, validation_data=(batches.pictures[..., None], batches.labels), initial_epoch=run.start,
                     shuffle=False, epochs=epochs, verbose=0, callbacks=[run, *callbacks])
     return run, hashlib.sha256(b"".join(weight.tobytes() for weight in learner.get_weights())).hexdigest()
@@ -150,7 +152,7 @@ def test_training_learns_and_prints_one_line_an_epoch(tmp_path, capsys):
     log = run.table()
     assert capsys.readouterr().out.count("epoch ") == 6 and list(log.epoch) == [1, 2, 3, 4, 5, 6]
     assert log.loss.iloc[-1] < log.loss.iloc[0] and log.val_auc.max() > 0.9
-    assert run.best_epoch == log.val_loss.idxmin() + 1
+    assert run.best_epoch == log.val_loss.idxmin() + 1 and 0.1 < run.memory < 100
 
 
 def test_same_seed_gives_the_same_weights_bit_for_bit(tmp_path, uninterrupted):
@@ -308,3 +310,87 @@ def test_devices_without_a_gpu_say_so():
     if not tf.config.list_physical_devices("GPU"):
         assert "CPU" in said and strategy.num_replicas_in_sync == 1
         assert keras.mixed_precision.global_policy().name == "float32"
+
+
+MIRRORED = """
+import json, sys
+from cxr import train
+from cxr.backend import keras, tf
+from test_train import measures, small_batches, small_network
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+two = sys.argv[1] == "two"
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if two else tf.distribute.get_strategy()
+with strategy.scope():
+    network = small_network()
+    network.compile(keras.optimizers.AdamW(0.02), "binary_crossentropy", metrics=measures())
+batches = small_batches()
+with train.Run(network, batches, {}, sys.argv[2], 5, 5) as run:
+    network.fit(batches, validation_data=(batches.pictures[..., None], batches.labels), initial_epoch=run.start,
+                shuffle=False, epochs=5, verbose=0, callbacks=[run])
+print(json.dumps([strategy.num_replicas_in_sync, run.rows]))
+"""
+
+
+def test_two_devices_give_the_loss_curve_of_one(tmp_path):
+    def curve(number):
+        done = subprocess.run([sys.executable, "-c", MIRRORED, number, str(tmp_path / number)], capture_output=True,
+                              text=True, env={**os.environ, "PYTHONPATH": f"{ROOT / 'notebooks'}:{ROOT / 'tests'}"})
+        assert done.returncode == 0, done.stderr[-2000:]
+        replicas, rows = json.loads(done.stdout.strip().splitlines()[-1])
+        return replicas, [[row["loss"], row["val_loss"]] for row in rows]
+
+    (one, single), (two, double) = curve("one"), curve("two")
+    assert (one, two) == (1, 2) and len(single) == 5
+    np.testing.assert_allclose(double, single, rtol=0.02)
+
+
+def test_a_brief_training_is_one_line(tmp_path, capsys):
+    network = small_network()
+    network.compile(keras.optimizers.AdamW(0.02), "binary_crossentropy", metrics=measures())
+    batches = small_batches()
+    for _ in range(2):  # the second time it is finished
+        with train.Run(network, batches, {"name": "a"}, tmp_path, 3, 3, brief=True) as run:
+            network.fit(batches, validation_data=(batches.pictures[..., None], batches.labels), initial_epoch=run.start,
+                        shuffle=False, epochs=3, verbose=0, callbacks=[run])
+        said = capsys.readouterr().out
+        assert re.fullmatch(r"\*[*.]{2}  epoch \d of 3 kept, validation loss \d\.\d{4}\n", said)
+
+
+def test_only_checkpoints_of_the_same_name_are_compared(tmp_path, capsys):
+    for name, rate in (("seed 0", 0.1), ("seed 1", 0.1), ("seed 0", 0.2)):
+        network = small_network()
+        network.compile("adam", "binary_crossentropy", metrics=measures())
+        with train.Run(network, small_batches(), {"name": name, "rate": rate}, tmp_path, 1, 1) as run:
+            network.fit(run.batches, validation_data=(run.batches.pictures[..., None], run.batches.labels),
+                        epochs=1, shuffle=False, verbose=0, callbacks=[run])
+    said = capsys.readouterr().out
+    assert said.count("Not used") == 1 and "another rate" in said
+
+
+def test_weights_have_a_fingerprint_of_their_own():
+    one, same, other = small_network(), small_network(), small_network()
+    other.layers[-1].bias.assign([1e-6])
+    assert train.weights_sha256(one) == train.weights_sha256(same) != train.weights_sha256(other)
+
+
+def test_peak_memory_is_in_gigabytes():
+    assert 0.1 < train.peak_memory() < 100
+    block = np.ones(60_000_000)  # 0.48 GB
+    assert train.peak_memory() >= 0.48 and block.size
+
+
+def test_seed_facts_part_the_draws(tmp_path):
+    from cxr import evaluate
+
+    run, _ = train_small(tmp_path, epochs=2)
+    label = np.array([0, 0, 1, 1])
+    facts = train.seed_facts(small_network(), run, label,
+                             np.array([[0.1, 0.2, 0.8, 0.9], [0.1, 0.7, 0.6, 0.9], [0.3, 0.2, 0.1, 0.9]]),
+                             np.array([False, True, True, False]))
+    assert facts["misled_auc"] == 0.25  # of 0.7 and 0.2 against 0.6 and 0.1, one pair of four is in order
+    assert facts["val_auc"] == 1 and facts["val_accuracy"] == 1
+    stressed = evaluate.measure(np.tile(label, 2), [0.1, 0.7, 0.6, 0.9, 0.3, 0.2, 0.1, 0.9], facts["threshold"])
+    assert facts["stress_auc"] == stressed["auc"] and facts["stress_specificity"] == stressed["specificity"]
+    assert facts["epochs"] == 2 and len(facts["weights_sha256"]) == 64

@@ -231,6 +231,32 @@ def baselines(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> dic
 
 
 @threadpool_limits.wrap(limits=1)
+def misled(facts: pd.DataFrame, label: np.ndarray, train: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Which held-out images have clues that point to the wrong class: the more misleading half of each class.
+
+    A network that lives on the clues does badly on these, whatever it reaches on all.
+
+    Parameters
+    ----------
+    facts : DataFrame, one row an image
+        Clues beside the lungs, as `clues.picture_facts` returns them.
+    label : ndarray of 0 and 1, shape (images,)
+    train : ndarray of bool, shape (images,)
+        The images that the clues' meaning is learned from, as in `baselines`; all others are held out.
+    seed : int
+
+    Returns
+    -------
+    ndarray of bool, shape (held-out images,), in their order
+    """
+    label, train = np.asarray(label, int), np.asarray(train, bool)
+    model = _booster(train.sum(), seed).fit(facts[train], label[train])
+    score, own = model.predict_proba(facts[~train])[:, 1], label[~train]
+    half = {one_class: np.median(score[own == one_class]) for one_class in set(own)}
+    return np.array([s >= half[c] if c == 0 else s <= half[c] for s, c in zip(score, own)])
+
+
+@threadpool_limits.wrap(limits=1)
 def shift(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> dict:
     """How well each fact tells train from test within a class, and the classes within a folder.
 
@@ -286,6 +312,13 @@ def shift(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> dict:
     return {"rows": rows, "folder_auc": together, "sentence": sentence}
 
 
+def in_block(manifest: pd.DataFrame) -> pd.Series:
+    """Which films are of the block of normal test films that models take for pneumonia; none in another data set."""
+    pattern, first, last = BLOCK
+    number = manifest.path.str.extract(pattern)[0].astype(float)
+    return (manifest.folder == "test") & (manifest.label == 0) & number.between(first, last)
+
+
 @threadpool_limits.wrap(limits=1)
 def hard_block(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> tuple[pd.Series, dict]:
     """The block of normal test films that models take for pneumonia, beside the groups that it may be confused with.
@@ -307,9 +340,8 @@ def hard_block(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> tu
         ``taken_by_letter`` and ``taken_by_all``, shares that the model of `baselines` calls class 1 from the letter or
         from all facts), ``sentence``.
     """
-    name, (pattern, first, last) = _other(manifest), BLOCK
+    name, inside = _other(manifest), in_block(manifest)
     train, test, normal = manifest.folder == "train", manifest.folder == "test", manifest.label == 0
-    inside = test & normal & manifest.path.str.extract(pattern)[0].astype(float).between(first, last)
     letter = facts.filter(like="letter_")
     seen, by_letter = (pd.Series(_booster(train.sum(), seed).fit(clues[train], manifest.label[train]).predict(clues),
                                  manifest.index) for clues in (facts, letter))

@@ -197,5 +197,5 @@ def build(recipe: list[dict], seed: int = 0) -> keras.Sequential:
         A layer of the recipe does not exist, or does not take its settings.
     """
     kept = [row for row in recipe if row["kept"]]
-    return keras.Sequential([layer(row["layer"], row["settings"], 1000 * seed + i) for i, row in enumerate(kept)],
-                            name="augmentation")
+    chosen = [layer(row["layer"], row["settings"], 1000 * seed + i) for i, row in enumerate(kept)]
+    return keras.Sequential(chosen or [keras.layers.Identity()], name="augmentation")

@@ -38,6 +38,8 @@ with _without_notes():
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        # five networks in one notebook are traced five times, as they must be
+        tf.get_logger().addFilter(lambda record: "retracing" not in record.getMessage())
         tf.config.list_physical_devices()  # looks for GPUs, and complains where there is none
 
 __all__ = ["keras", "tf"]

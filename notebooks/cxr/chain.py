@@ -20,6 +20,7 @@ from .project import ROOT, Problem, results_dir, shown
 
 # Columns that stay text on reading whatever is in them: else patients 007 and 7 become one, and 1e5 a number.
 TEXT = ("path", "folder", "class_name", "subtype", "patient", "mode", "sha256", "split", "reason")
+CARD = "MODEL_CARD.md"  # the one artifact that carries no number, because it is known by this name
 PARTS = ("dataset", "reads", "writes")  # of a lineage record
 
 
@@ -172,13 +173,43 @@ class Step:
             return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXT, str))
         return _load_json(path, _notebook(name[:2]))
 
+    def keep(self, name: str, **columns: str) -> pd.DataFrame | None:
+        """Take over a table that an earlier run of this step wrote, from the same images and the same inputs.
+
+        For an artifact that takes an hour and is not made anew each time.
+
+        Parameters
+        ----------
+        name : str
+            File name of a ``.csv``.
+        **columns : str
+            Values that these columns must have in every row, such as a fingerprint of the settings.
+
+        Returns
+        -------
+        DataFrame; None where there is no such table, or not from these inputs and settings.
+        """
+        path, record = results_dir() / name, results_dir() / f"{self.number}_lineage.json"
+        if not (path.exists() and record.exists()):
+            return None
+        lineage = _load_json(record, _notebook(self.number))
+        sha256 = _sha256(path)
+        if (lineage.get("dataset"), lineage.get("reads"), lineage.get("writes", {}).get(name)) != (
+                self.dataset, self.reads, sha256):
+            return None
+        table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys((*TEXT, *columns), str))
+        if not all(column in table and (table[column] == value).all() for column, value in columns.items()):
+            return None
+        self.writes[name] = sha256
+        return table
+
     def write(self, name: str, content: pd.DataFrame | dict | str | Callable[[Path], object]) -> None:
         """Write an artifact whole or not at all: under a temporary name first, then renamed.
 
         Parameters
         ----------
         name : str
-            File name; it starts with this step's number.
+            File name; it starts with this step's number, but for the model card.
         content : DataFrame, dict, str, Figure, or a function that writes to the path it is given
             A figure of synthetic images is marked as such before it is saved.
 
@@ -187,7 +218,7 @@ class Step:
         Problem
             The results folder can't be written.
         """
-        assert name.startswith(self.number + "_"), f"{name} does not carry the number of {self.name}"
+        assert name.startswith(self.number + "_") or name == CARD, f"{name} does not carry the number of {self.name}"
         folder = results_dir()
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -96,8 +96,8 @@ def accelerator() -> str:
     if names:
         return f"GPU: {', '.join(names)}."
     where = "Runtime > Change runtime type > T4 GPU" if on_colab() else "Settings > Accelerator > GPU"
-    return (f"No GPU: choose {where}, and run this notebook from its first cell. Without one, 04_train takes about a "
-            "quarter of an hour, each other notebook a few minutes at most.")
+    return (f"No GPU: choose {where}, and run this notebook from its first cell. Without one, 04_train takes about ten "
+            "minutes a seed (SEEDS in its parameters), each other notebook a few minutes at most.")
 
 
 def _version(name: str) -> str | None:

@@ -247,8 +247,32 @@ def _size(path: Path) -> int | None:
         return None
 
 
+def neighbours(patient: pd.Series, size: int) -> pd.Series:
+    """The block of each patient: `size` consecutive numbers of one kind of name, such as ``IM-0120`` to ``IM-0129``.
+
+    Numbers were given out as films came in, so neighbours are likely to be of one week, one room and one technician. A
+    patient without a number is a block of its own.
+
+    Parameters
+    ----------
+    patient : Series of str
+    size : int
+        Numbers a block, 1 or more.
+
+    Returns
+    -------
+    Series of str, the index of `patient`
+    """
+    parts = patient.str.extract(r"^(.*?)(\d{1,18})(\D*)$")
+    number = parts[1].astype("Int64") // size * size
+    return (parts[0] + number.astype("string") + parts[2]).astype(object).where(parts[1].notna(), patient)
+
+
 def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cut validation from the train folder by patient; test is the official test folder, whole.
+
+    Patients with neighbouring numbers go together, up to ten of them (`neighbours`), so that validation is a little
+    further from training than the next child in the same room.
 
     Left out are the images of the official ``val/`` (16 of them can't steer a training), second copies of one image
     in train, and train images that a test patient or a byte-identical test image would give away.
@@ -302,7 +326,8 @@ def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.Dat
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         cut = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed)
-        train, val = next(cut.split(pool, strata, pool.patient))
+        blocks = neighbours(pool.patient, min(10, max(1, fewest // (10 * folds))))
+        train, val = next(cut.split(pool, strata, blocks))
     table = manifest.assign(split="")
     table.loc[pool.index[train], "split"] = "train"
     table.loc[pool.index[val], "split"] = "val"
@@ -315,3 +340,34 @@ def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.Dat
     left_out = manifest.assign(reason=reasons).loc[reasons != "", ["path", "reason"]].reset_index(drop=True)
     table = table.loc[table.split != "", ["path", "label", "subtype", "patient", "split"]].reset_index(drop=True)
     return table, left_out
+
+
+def flow(manifest: pd.DataFrame, table: pd.DataFrame, left_out: pd.DataFrame) -> dict[str, dict]:
+    """How many images and patients reach each split, and why the others do not.
+
+    Parameters
+    ----------
+    manifest : DataFrame
+        As `survey` returns it.
+    table, left_out : DataFrame
+        As `split` returns them.
+
+    Returns
+    -------
+    dict of place to dict
+        ``all``, ``train folder``, ``val folder``, ``test folder`` (the folders as downloaded), ``train``, ``val``,
+        ``test`` (the splits): ``images``, ``patients``, ``normal`` and ``pneumonia`` (images of class 0 and 1), and
+        ``left_out`` (images by reason; folders only). A folder that is not there is left out.
+    """
+    def count(rows: pd.DataFrame) -> dict:
+        return {"images": len(rows), "patients": int(rows.patient.nunique()), "normal": int((rows.label == 0).sum()),
+                "pneumonia": int((rows.label == 1).sum())}
+
+    reason = manifest.path.map(left_out.set_index("path").reason)
+    places = {"all": count(manifest)}
+    for folder in ("val", "train", "test"):
+        rows = manifest.folder == folder
+        if rows.any():
+            places[f"{folder} folder"] = count(manifest[rows]) | {
+                "left_out": {str(why): int(n) for why, n in reason[rows].dropna().value_counts().items()}}
+    return places | {part: count(table[table.split == part]) for part in ("train", "val", "test")}

@@ -5,14 +5,16 @@ drawn practice set below the cache folder, and nothing of the project's own is t
 """
 
 import argparse
+import ast
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
 import nbformat
 
-from . import chain, download, practice
+from . import card, chain, download, practice
 from .project import ROOT, Problem, cache_dir, results_dir, shown
 
 CORE = ("01", "02", "03", "04", "05")
@@ -113,11 +115,45 @@ def run(notebooks: list[Path], output: Path, parameters: dict[str, dict] | None 
         print(f"--- {notebook.name} done in {time.perf_counter() - started:.0f} s", flush=True)
 
 
+def settings(wanted: str) -> dict[str, object]:
+    """Parameters from the command line: ``"SEEDS=1 EPOCHS=12"``.
+
+    Raises
+    ------
+    Problem
+        A word is not of the form NAME=value, or no notebook has such a parameter.
+    """
+    known, found = set(), {}
+    for path in choose("all"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if "parameters" in cell.metadata.get("tags", []):
+                known |= set(re.findall(r"^(\w+) = ", cell.source, re.MULTILINE))
+    for word in wanted.split():
+        name, _, value = word.partition("=")
+        if name not in known:
+            raise Problem(f"SET names {name}, which is no parameter of a notebook: choose from "
+                          f"{', '.join(sorted(known))}, as in SET=\"SEEDS=1 EPOCHS=12\".")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise Problem(f"SET gives {name} the value {value!r}: write a number, as in SET=\"SEEDS=1 EPOCHS=12\"."
+                          ) from None
+    return found
+
+
+def _own(notebook: Path, chosen: dict) -> dict:
+    """Those of the `chosen` parameters that this notebook has."""
+    source = "\n".join(cell.source for cell in nbformat.read(notebook, as_version=4).cells
+                       if "parameters" in cell.metadata.get("tags", []))
+    return {name: value for name, value in chosen.items() if re.search(rf"^{name} = ", source, re.MULTILINE)}
+
+
 def _summary() -> str:
     metrics = chain.Step("00_summary").read("05_metrics.json")
-    test = metrics["test"]["at_chosen_threshold"]
-    return (f"{metrics['data_set']}: {metrics['images']['test']} test images, accuracy {test['accuracy']:.3f}, "
-            f"AUC {test['auc']:.3f}, sensitivity {test['sensitivity']:.3f}, specificity {test['specificity']:.3f}")
+    seeds = metrics["test"]["seeds"]
+    figures = ", ".join(f"{title} {card.plus_minus(seeds['mean'][name], seeds['sd'][name])}" for name, title in (
+        ("accuracy", "accuracy"), ("auc", "AUC"), ("sensitivity", "sensitivity"), ("specificity", "specificity")))
+    return f"{metrics['data_set']}: {metrics['images']['test']} test images, mean of {seeds['count']} seeds: {figures}"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -125,8 +161,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make run", description=__doc__.splitlines()[0])
     parser.add_argument("--notebooks", default="", help='such as "04 05", or all; without it 01 to 05')
     parser.add_argument("--download", action="store_true", help="fetch the real X-rays first if they are not there")
+    parser.add_argument("--set", default="", help='parameters, such as "SEEDS=1 EPOCHS=12"')
     options = parser.parse_args(arguments)
     notebooks, output = choose(options.notebooks), ROOT / "notebooks"
+    chosen = settings(options.set)
+    if chosen:  # the committed notebooks show what their own parameters give
+        output = cache_dir() / "notebooks"
     folder = download.ensure() if options.download else download.find()
     if folder is None:
         scratch = cache_dir() / "practice"
@@ -134,8 +174,9 @@ def main(arguments: list[str] | None = None) -> None:
               f"{shown(scratch)}/. Its figures say nothing about real X-rays. `make run DOWNLOAD=1` fetches those.")
         folder, output = practice.draw(scratch / "chest_xray"), scratch / "notebooks"
         os.environ["CXR_RESULTS_DIR"] = str(scratch / "results")
+        chosen = {"SEEDS": 2} | chosen
     os.environ["CHEST_XRAY_DIR"] = str(Path(folder).resolve())
-    run(notebooks, output)
+    run(notebooks, output, {notebook.name[:2]: _own(notebook, chosen) for notebook in notebooks})
     if notebooks[-1].name.startswith("05"):
         print(f"\n{_summary()}")
     print(f"Executed notebooks: {shown(output)}/   artifacts: {shown(results_dir())}/")

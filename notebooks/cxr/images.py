@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,3 +198,46 @@ def stress(pictures: np.ndarray, seed: int) -> np.ndarray:
     changed = (recode(expose(blur(reframe(swap_corners(own, other, rng), rng), rng), rng), rng)
                for own, other in zip(pictures, others))
     return np.stack(list(changed)) if len(pictures) else pictures
+
+
+def changes(pictures: np.ndarray, seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+    """The same X-rays under one change at a time, each by a fixed amount: to see which one a network minds.
+
+    Parameters
+    ----------
+    pictures : ndarray of uint8, shape (images, size, size)
+    seed : int
+        Decides whose corners an X-ray gets.
+
+    Yields
+    ------
+    name : str
+    changed : ndarray of uint8, the shape of `pictures`
+    """
+    size = len(pictures[0])
+
+    def framed(picture: Image.Image, share: float) -> Image.Image:
+        edge = round(share * size)
+        return picture.crop((edge, edge, size - edge, size - edge)).resize((size, size), Image.Resampling.BICUBIC)
+
+    def jpeg(picture: Image.Image, quality: int) -> Image.Image:
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=quality)
+        return Image.open(stream)
+
+    single = {"cropped by 8%": lambda p: framed(p, 0.08), "cropped by 4%": lambda p: framed(p, 0.04),
+              "padded by 8%": lambda p: framed(p, -0.08), "JPEG quality 90": lambda p: jpeg(p, 90),
+              "JPEG quality 50": lambda p: jpeg(p, 50), "JPEG quality 20": lambda p: jpeg(p, 20),
+              "blurred, 1 pixel": lambda p: p.filter(ImageFilter.GaussianBlur(1)),
+              "blurred, 2 pixels": lambda p: p.filter(ImageFilter.GaussianBlur(2)),
+              "darkened by 30%": lambda p: p.point(lambda gray: 0.7 * gray),
+              "gamma 1.4": lambda p: p.point(lambda gray: 255 * (gray / 255) ** 1.4),
+              "turned by 5 degrees": lambda p: p.rotate(5, Image.Resampling.BICUBIC),
+              "turned by 10 degrees": lambda p: p.rotate(10, Image.Resampling.BICUBIC),
+              "mirrored": lambda p: p.transpose(Transpose.FLIP_LEFT_RIGHT)}
+    for name, change in single.items():
+        yield name, np.stack([np.asarray(change(Image.fromarray(picture))) for picture in pictures])
+    rng = np.random.default_rng(seed)
+    order, others = rng.permutation(len(pictures)), np.empty_like(pictures)
+    others[order] = pictures[np.roll(order, 1)]
+    yield "corners of another", np.stack([swap_corners(own, other, rng) for own, other in zip(pictures, others)])

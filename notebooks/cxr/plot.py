@@ -3,6 +3,8 @@
 Each function returns a Matplotlib figure; nothing is saved or shown here.
 """
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -170,25 +172,283 @@ def confusion(metrics: dict, names: tuple[str, str], title: str = "") -> Figure:
     return figure
 
 
-def roc(curves: dict, points: dict, title: str = "") -> Figure:
-    """ROC curves, each with its name at the curve, and operating points.
+def _points(axis, points: dict, x: str, y: str) -> None:
+    """Operating points, each with its name beside it."""
+    for (name, figures), marker in zip(points.items(), "os^D"):
+        at = (1 - figures["specificity"] if x == "false" else figures["sensitivity"], figures[y])
+        axis.plot(*at, marker, color="black", markersize=7, label=name, zorder=5)
+
+
+def roc(bands: dict[str, tuple[str, pd.DataFrame]], points: dict, title: str = "") -> Figure:
+    """ROC and precision-recall curves side by side, with their 95% bands and the operating points.
 
     Parameters
     ----------
-    curves : dict of name to (false positive rates, true positive rates)
-    points : dict of name to (sensitivity, specificity)
+    bands : dict of name to (color, table as `evaluate.bands` returns it)
+        The first one gets its band.
+    points : dict of name to figures as `evaluate.measure` returns them
     title : str
     """
-    figure, axis = plt.subplots(figsize=(6, 5.2))
-    for (name, (false, true)), color in zip(curves.items(), (VERMILION, GRAY, BLUE, GREEN)):
-        axis.plot(false, true, color=color, linewidth=2, label=name)
-    axis.plot([0, 1], [0, 1], color=GRAY, linestyle=":", linewidth=1)
-    axis.text(0.62, 0.56, "guessing", rotation=41, color=GRAY, fontsize=9)
-    for (name, (sensitivity, specificity)), marker in zip(points.items(), "os^D"):
-        axis.plot(1 - specificity, sensitivity, marker, color="black", markersize=7, label=name)
-    axis.set(xlabel="1 - specificity: healthy children called ill", ylabel="sensitivity: ill children found",
-             title=title, xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
-    axis.legend(frameon=False, loc="lower right", fontsize=10)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.9))
+    for i, (name, (color, table)) in enumerate(bands.items()):
+        for axis, what in ((left, "sensitivity"), (right, "precision")):
+            axis.plot(table["at"], table[what], color=color, linewidth=2, label=name if axis is left else None,
+                      drawstyle="steps-post" if axis is left else "steps-pre")
+            if i == 0:
+                axis.fill_between(table["at"], table[f"{what}_low"], table[f"{what}_high"], color=color, alpha=0.15,
+                                  linewidth=0)
+    _points(left, points, "false", "sensitivity")
+    _points(right, points, "true", "ppv")
+    left.plot([0, 1], [0, 1], color=GRAY, linestyle=":", linewidth=1)
+    left.set(xlabel="1 - specificity: healthy children called ill", ylabel="sensitivity: ill children found",
+             title="ROC", xlim=(-0.01, 0.5), ylim=(0.5, 1.01))
+    low = min(0.6, *(table.precision.min() for _, table in bands.values()))
+    right.set(xlabel="sensitivity: ill children found", ylabel="precision: of those called ill, how many are",
+              title="Precision and recall", xlim=(0.5, 1.01), ylim=(low - 0.01, 1.01))
+    left.legend(frameon=False, loc="lower right", fontsize=9)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def flow(places: dict[str, dict]) -> Figure:
+    """Flow of images from the download to each split, with exclusions, as STARD and CLAIM ask for.
+
+    Parameters
+    ----------
+    places : dict as `data.flow` returns it
+    """
+    at = {"all": (0.42, 0.9), "val folder": (0.1, 0.52), "train folder": (0.42, 0.52), "test folder": (0.82, 0.52),
+          "train": (0.27, 0.1), "val": (0.57, 0.1), "test": (0.82, 0.1)}
+    arrows = [("all", "val folder"), ("all", "train folder"), ("all", "test folder"), ("train folder", "train"),
+              ("train folder", "val"), ("test folder", "test")]
+    colors = {"train": GRAY, "val": GREEN, "test": VERMILION}
+    names = {"all": "downloaded", "train": "training", "val": "validation", "test": "test"}
+    figure, axis = plt.subplots(figsize=(9.4, 4.8))
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    axis.axis("off")
+    for start, end in arrows:
+        if start in places and end in places:
+            axis.annotate("", at[end], at[start], zorder=1, arrowprops={
+                "arrowstyle": "-|>", "color": GRAY, "shrinkA": 34, "shrinkB": 44 if start == "all" else 36})
+    for place, count in places.items():
+        lines = [names.get(place, place), f"{count['images']:,} images, {count['patients']:,} patients",
+                 f"{count['normal']:,} normal, {count['pneumonia']:,} pneumonia"]
+        lines += [f"left out: {n:,} ({why})" for why, n in count.get("left_out", {}).items()]
+        text = "\n".join(textwrap.fill(line, 32) for line in lines)
+        axis.text(*at[place], text, ha="center", va="center", fontsize=9.5, linespacing=1.4, zorder=2, bbox={
+            "boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": colors.get(place, "black"),
+            "linewidth": 2 if place in colors else 1})
+    return figure
+
+
+def reliability(tables: dict[str, pd.DataFrame], figures: dict[str, dict]) -> Figure:
+    """Foretold against found share of pneumonia, one panel a state of the network; the bars count the images.
+
+    Parameters
+    ----------
+    tables : dict of title to table as `clinical.reliability` returns it
+    figures : dict of title to what `clinical.calibration` returned
+    """
+    figure, axes = plt.subplots(1, len(tables), figsize=(9.4, 4.4), sharey=True, squeeze=False)
+    for axis, (title, table) in zip(axes.flat, tables.items()):
+        axis.plot([0, 1], [0, 1], color=GRAY, linestyle=":", linewidth=1)
+        axis.bar(table.foretold, 0.25 * table.images / table.images.max(), width=0.03, color=GRAY, alpha=0.35)
+        axis.errorbar(table.foretold, table.found, yerr=[table.found - table.low, table.high - table.found], fmt="o",
+                      color=VERMILION, capsize=3)
+        one = figures[title]
+        axis.text(0.03, 0.97, f"Brier {one['brier']:.3f}\nECE {one['ece']:.3f}\nintercept {one['intercept']:.2f}\n"
+                  f"slope {one['slope']:.2f}", va="top", fontsize=10)
+        axis.set(title=title, xlabel="foretold: mean probability", xlim=(-0.03, 1.03), ylim=(-0.02, 1.03))
+    axes[0, 0].set_ylabel("found: share with pneumonia")
+    return figure
+
+
+def decision(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Decision curves: net benefit of the network with its 95% band, of treating all and of treating none.
+
+    Parameters
+    ----------
+    tables : dict of title to DataFrame as `clinical.net_benefit` returns it, with ``low`` and ``high``
+    """
+    figure, axes = plt.subplots(1, len(tables), figsize=(9.4, 3.8), squeeze=False)
+    for axis, (title, table) in zip(axes.flat, tables.items()):
+        axis.fill_between(table["at"], table.low, table.high, color=VERMILION, alpha=0.15, linewidth=0)
+        top = max(table.network.max(), table.treat_all.max())
+        for name, color in (("network", VERMILION), ("treat_all", BLUE), ("treat_none", GRAY)):
+            axis.plot(table["at"], table[name], color=color, linewidth=2, label=name.replace("_", " "))
+        axis.set(xlabel="treat from this probability on", title=title, ylim=(-0.12 * top, 1.1 * top), xlim=(0, 1))
+    axes[0, 0].set_ylabel("net benefit")
+    axes[0, -1].legend(frameon=False, loc="upper right", fontsize=10)
+    return figure
+
+
+def subgroups(table: pd.DataFrame) -> Figure:
+    """Sensitivity, specificity and AUC of each group with its 95% interval.
+
+    Parameters
+    ----------
+    table : DataFrame as `evaluate.subgroups` returns it
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(9.4, 0.34 * len(table) + 1), sharey=True)
+    low = np.nanmin(table[[f"{name}_low" for name in ("sensitivity", "specificity", "auc")]].to_numpy())
+    for axis, name in zip(axes, ("sensitivity", "specificity", "auc")):
+        axis.axvline(table[name].iloc[0], color=GRAY, linestyle=":", linewidth=1)
+        for y, row in enumerate(table.itertuples()):
+            value, bounds = getattr(row, name), (getattr(row, f"{name}_low"), getattr(row, f"{name}_high"))
+            if not np.isnan(value):
+                axis.plot(bounds, [y, y], color=GRAY, linewidth=2)
+                axis.scatter(value, y, s=45, color=VERMILION if y else "black", zorder=3)
+        axis.set(title={"auc": "AUC"}.get(name, name), xlim=(max(0, low - 0.03), 1.01))
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(table)), [f"{row.group} ({row.images})" for row in table.itertuples()])
+    axes[0].set_ylim(len(table) - 0.5, -0.5)
+    return figure
+
+
+def robustness(table: pd.DataFrame) -> Figure:
+    """What a change of the picture does: share of decisions that flip, and AUC lost with its 95% interval.
+
+    Parameters
+    ----------
+    table : DataFrame with ``change``, ``flipped``, ``auc_lost``, ``auc_lost_low``, ``auc_lost_high``
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 0.32 * len(table) + 1), sharey=True)
+    y = np.arange(len(table))
+    left.barh(y, table.flipped, color=BLUE, height=0.6)
+    for at, share in zip(y, table.flipped):
+        left.text(share, at, f" {share:.1%}", va="center", fontsize=9)
+    right.axvline(0, color=GRAY, linestyle=":", linewidth=1)
+    right.hlines(y, table.auc_lost_low, table.auc_lost_high, color=GRAY, linewidth=2)
+    right.scatter(table.auc_lost, y, color=VERMILION, s=40, zorder=3)
+    left.set_yticks(y, table.change)
+    left.set(title="decisions that flip", ylim=(len(table) - 0.4, -0.6), xlim=(0, max(0.05, table.flipped.max() * 1.2)))
+    left.xaxis.set_major_formatter("{x:.0%}")
+    right.set(title="AUC lost (95% interval)")
+    for axis in (left, right):
+        axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def seed_points(table: pd.DataFrame, others: pd.DataFrame) -> Figure:
+    """Accuracy and AUC on test of every seed (dots), their mean (line), and the answers they are held against.
+
+    Parameters
+    ----------
+    table : DataFrame with ``accuracy`` and ``auc``, one row a seed
+    others : DataFrame with ``answer``, ``accuracy``, ``auc`` (NaN where none was published)
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 0.36 * len(others) + 1.3), sharey=True)
+    for axis, name in zip(axes, ("accuracy", "auc")):
+        axis.scatter(table[name], [0] * len(table), color=VERMILION, s=45, alpha=0.7)
+        axis.plot([table[name].mean()] * 2, [-0.35, 0.35], color=VERMILION, linewidth=3)
+        axis.axvline(table[name].mean(), color=VERMILION, linestyle=":", linewidth=1, zorder=0)
+        axis.scatter(others[name], np.arange(len(others)) + 1, color="black", s=35)
+        for y, value in enumerate([table[name].mean(), *others[name]]):
+            if not np.isnan(value):
+                axis.annotate(f"{value:.3f}", (value, y), xytext=(9, -4), textcoords="offset points", fontsize=9)
+        axis.set(title={"auc": "AUC"}.get(name, name), xlim=(0.45, 1.06))
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(others) + 1), [f"this network, {len(table)} seeds", *others.answer])
+    axes[0].set_ylim(len(others) + 0.6, -0.7)
+    return figure
+
+
+def ablation(table: pd.DataFrame) -> Figure:
+    """Validation AUC of every row: as it is, under stress, and under stress where the clues mislead.
+
+    Each mark is a seed, each line their mean.
+
+    Parameters
+    ----------
+    table : DataFrame with ``row``, ``val_auc``, ``stress_auc``, ``misled_auc``, one row a training
+    """
+    names = list(dict.fromkeys(table.row))
+    series = {"val_auc": (GRAY, "as it is"), "stress_auc": (BLUE, "stressed"),
+              "misled_auc": (VERMILION, "stressed, clues mislead")}
+    low = table[list(series)].to_numpy().min() - 0.01
+    step = (1 - low) / 9
+    figure, axis = plt.subplots(figsize=(9.4, 0.42 * len(names) + 1.1))
+    for y, name in enumerate(names):
+        own = table[table.row == name]
+        for i, (column, (color, title)) in enumerate(series.items()):
+            axis.scatter(own[column], [y] * len(own), s=32, color=color, alpha=0.6, linewidths=0, zorder=2)
+            axis.plot([own[column].mean()] * 2, [y - 0.33, y + 0.33], color=color, linewidth=2.5, zorder=3)
+            at = 1 + step * (0.2 + i)
+            axis.text(at, y, f"{own[column].mean():.3f}", va="center", fontsize=10, color=color, clip_on=False)
+            if y == 0:
+                axis.text(at, -0.75, "\n".join(title.split(", ")), fontsize=9, color=color, va="bottom", clip_on=False)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(ylim=(len(names) - 0.4, -0.6), xlim=(low, 1.0), xlabel="validation AUC; marks: seeds, lines: means")
+    axis.grid(axis="y", color="#eeeeee", zorder=0)
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def _outline(axis, field: np.ndarray) -> None:
+    if field.any() and not field.all():
+        axis.contour(field, [0.5], colors="#E69F00", linewidths=1.2)
+
+
+def outlines(pictures, fields, columns: int = 6, titles: list[str] = ()) -> Figure:
+    """X-rays with a field drawn on each as a line.
+
+    Parameters
+    ----------
+    pictures : ndarray, shape (images, size, size)
+    fields : ndarray of bool, the same shape
+    columns : int
+    titles : list of str, one a picture, or none
+    """
+    figure = grid(pictures, titles, columns=columns, side=1.5)
+    for axis, field in zip(figure.axes, fields):
+        _outline(axis, field)
+    return figure
+
+
+def heat(pictures, maps: dict[str, np.ndarray], fields, titles: list[str]) -> Figure:
+    """X-rays in the first row, and below each a row of heat maps laid over them, with the field as a line.
+
+    Parameters
+    ----------
+    pictures : ndarray, shape (images, size, size)
+    maps : dict of row name to ndarray, shape (images, size, size), 0 or more
+    fields : ndarray of bool, shape (images, size, size)
+    titles : list of str, one a picture
+    """
+    count = len(pictures)
+    rows = ["film", *maps]
+    figure = grid([*pictures] * len(rows), [*titles, *[""] * (count * len(maps))], columns=count, rows=rows,
+                  side=7.2 / max(count, 4))
+    axes = np.array(figure.axes).reshape(len(rows), count)
+    for line, own in zip(axes[1:], maps.values()):
+        for axis, one, field in zip(line, own, fields):
+            axis.imshow(one / max(one.max(), 1e-9), cmap="inferno", alpha=0.55, vmin=0, vmax=1, aspect="auto")
+            _outline(axis, field)
+    for axis in axes[0]:
+        axis.title.set_fontsize(8)
+    return figure
+
+
+def attention(inside: dict[str, dict], ratio: dict[str, dict]) -> Figure:
+    """Share of attention inside the lungs, and how much more the lungs matter than the corners, with 95% intervals.
+
+    Parameters
+    ----------
+    inside, ratio : dict of name to ``{"mean", "low", "high"}``
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 0.5 * max(len(inside), len(ratio)) + 1.2))
+    for axis, rows, title in ((axes[0], inside, "attention inside the lungs"),
+                              (axes[1], ratio, "lungs covered / corners covered")):
+        for y, (name, row) in enumerate(rows.items()):
+            color = VERMILION if name.startswith("this") else GRAY
+            axis.plot([row["low"], row["high"]], [y, y], color=color, linewidth=2.5)
+            axis.scatter(row["mean"], y, color=color, s=55, zorder=3)
+            axis.annotate(f"{row['mean']:.2f}", (row["mean"], y), xytext=(0, 8), textcoords="offset points",
+                          fontsize=10, ha="center")
+        axis.set_yticks(range(len(rows)), list(rows))
+        axis.set(title=title, ylim=(len(rows) - 0.5, -0.7), xlim=(0, 1.2 * max(row["high"] for row in rows.values())))
+        axis.tick_params(axis="y", length=0)
+    axes[1].axvline(1, color=GRAY, linestyle=":", linewidth=1)
     return figure
 
 

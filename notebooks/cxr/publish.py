@@ -9,16 +9,20 @@ import re
 import sys
 from pathlib import Path
 
+import pandas as pd
+
+from .card import plus_minus
 from .chain import Step
 from .project import ROOT, Problem
 
 START, END = "<!-- figures: written by `make figures` from results/05_metrics.json -->", "<!-- end of figures -->"
+SPEED, SPEED_END = "<!-- speed: written by `make figures` from benchmarks/speed.csv -->", "<!-- end of speed -->"
 NAMES = {"accuracy": "accuracy", "auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity",
-         "precision": "precision", "f1": "F1"}
+         "average_precision": "average precision", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
 
 
 def figures() -> str:
-    """README's table of results, from ``results/05_metrics.json``.
+    """README's table of results, from ``results/05_metrics.json`` and ``results/04_run.json``.
 
     Raises
     ------
@@ -30,17 +34,53 @@ def figures() -> str:
     if facts["synthetic"]:
         raise Problem("results/05_metrics.json comes from the SYNTHETIC practice set: run the notebooks on the real "
                       "X-rays before README quotes it.")
-    chosen, half, interval = (facts["test"][key] for key in ("at_chosen_threshold", "at_0.5", "intervals_95"))
-    rows = [f"| {title} | **{chosen[name]:.3f}** | {interval[name][0]:.3f} to {interval[name][1]:.3f} "
-            f"| {half[name]:.3f} |" for name, title in NAMES.items()]
-    plain = facts["validation"]["at_chosen_threshold"]
+    test = facts["test"]
+    chosen, seeds, interval = test["at_chosen_threshold"], test["seeds"], test["intervals_95"]
+    rows = [f"| {title} | **{plus_minus(seeds['mean'][name], seeds['sd'][name])}** | {chosen[name]:.3f} "
+            f"({interval[name][0]:.3f} to {interval[name][1]:.3f}) | {test['ensemble'][name]:.3f} "
+            f"| {test['plain'][name]:.3f} |" for name, title in NAMES.items()]
+    beside = [f"| {row['answer']} | {row['accuracy']:.3f} | {'' if row['auc'] is None else format(row['auc'], '.3f')} "
+              f"| {row['protocol']} |" for row in test["beside"]]
+    own = f"| **this network, mean of {seeds['count']} seeds** | **{seeds['mean']['accuracy']:.3f}** "
+    own += f"| **{seeds['mean']['auc']:.3f}** | from scratch, threshold from validation |"
+    plain, bedside = facts["validation"]["as_it_is"], {row["use"]: row for row in test["at_bedside"]}
+    only, minded = test["against_plain"]["mcnemar"], max(test["robustness"], key=lambda row: row["flipped"])
     return "\n".join([
-        f"| official test folder, {facts['images']['test']} images "
-        f"| at the chosen threshold, {chosen['threshold']:.3f} | 95% interval | at 0.5 |",
-        "|---|---|---|---|", *rows, "",
-        f"One network of {facts['parameters']:,} parameters, one seed ({facts['seed']}), {run['epochs_run']} epochs, "
-        f"trained from scratch on {facts['images']['train']:,} images of *{facts['data_set']}*. Intervals: "
-        f"{facts['test']['intervals_how']}. On validation the same network has an AUC of {plain['auc']:.3f}."])
+        f"| official test folder, {facts['images']['test']} images | mean ± SD of {seeds['count']} seeds "
+        f"| the kept network, seed {facts['seed']} (95% interval) | ensemble of the {seeds['count']} | plain CNN |",
+        "|---|---|---|---|---|", *rows, "",
+        f"{facts['parameters']:,} parameters, at most {run['epochs']} epochs, trained from scratch on "
+        f"{facts['images']['train']:,} images of *{facts['data_set']}*; each network judged at its own threshold, "
+        f"chosen {facts['thresholds_how']} (the kept one: {chosen['threshold']:.3f}). The kept network is the *median* "
+        f"seed by validation under stress. Intervals: {facts['intervals_how']}. On validation its AUC is "
+        f"{plain['auc']:.3f}, under stress {facts['validation']['stressed']['auc']:.3f}.", "",
+        f"| the same {facts['images']['test']} films | accuracy | AUC | protocol |",
+        "|---|---|---|---|", own, *beside, "",
+        f"Against the plain CNN: {only['only_this_right']} films only this network gets right, "
+        f"{only['only_other_right']} only the plain one does (McNemar's exact p = {only['p']:.2g}, films taken for "
+        f"independent). As a screening tool (threshold {bedside['screening']['threshold']:.3f}): sensitivity "
+        f"{bedside['screening']['sensitivity']:.3f}, specificity {bedside['screening']['specificity']:.3f}; for triage "
+        f"({bedside['triage']['threshold']:.3f}): {bedside['triage']['sensitivity']:.3f} and "
+        f"{bedside['triage']['specificity']:.3f}. Of all single changes to a film, *{minded['change']}* flips most "
+        f"decisions: {minded['flipped']:.1%}. All of it, with calibration, decision curve and subgroups, is in "
+        "[05 Evaluate](notebooks/05_evaluate.ipynb) and the [model card](results/MODEL_CARD.md)."])
+
+
+def speed() -> str:
+    """README's table of speeds, from ``benchmarks/speed.csv``.
+
+    Raises
+    ------
+    Problem
+        The benchmark was not run.
+    """
+    path = ROOT / "benchmarks" / "speed.csv"
+    if not path.exists():
+        raise Problem("benchmarks/speed.csv is missing: run make benchmark FILES=folder-of-full-size-X-rays.")
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return "\n".join(["| what | usual way | this project | median of pairs | range |", "|---|---|---|---|---|",
+                      *(f"| {row.what} | {row.usual} | {row.ours} | {row.ratio} | {row.range} |"
+                        for row in rows.itertuples())])
 
 
 def _replace(path: Path, text: str) -> None:
@@ -52,11 +92,13 @@ def _replace(path: Path, text: str) -> None:
 
 
 def write_figures() -> None:
-    """Put `figures` into README, between its two marks."""
+    """Put `figures` and `speed` into README, each between its two marks."""
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    _replace(path, re.sub(f"{re.escape(START)}.*?{re.escape(END)}", lambda _: f"{START}\n{figures()}\n{END}", text,
-                          flags=re.DOTALL))
+    for start, end, table in ((START, END, figures()), (SPEED, SPEED_END, speed())):
+        text = re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _, own=f"{start}\n{table}\n{end}": own, text,
+                      flags=re.DOTALL)
+    _replace(path, text)
 
 
 def write_badges(repository: str) -> None:

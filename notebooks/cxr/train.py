@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 import time
 import zipfile
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from . import evaluate
 from .backend import keras, tf
 from .project import Problem, shown
 
@@ -40,6 +42,16 @@ def devices():
     strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     return strategy, f"{len(gpus)} x {name}, mixed float16"
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held so far, GB; NaN where the system does not count it (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)  # macOS counts bytes, Linux kilobytes
 
 
 def class_weights(labels: np.ndarray) -> np.ndarray:
@@ -118,6 +130,8 @@ class Run(keras.callbacks.Callback):
     epochs : int
     patience : int
         Epochs without a lower validation loss before it stops.
+    brief : bool
+        One line in all, a mark an epoch, instead of one line an epoch.
 
     Attributes
     ----------
@@ -129,16 +143,20 @@ class Run(keras.callbacks.Callback):
         The epoch whose weights are kept, from 1.
     seconds : list of float
         Duration of each epoch.
+    memory : float
+        The most memory that the process has held after an epoch, GB.
     """
 
-    def __init__(self, learner, batches, settings: dict, folder: Path, epochs: int, patience: int):
+    def __init__(self, learner, batches, settings: dict, folder: Path, epochs: int, patience: int,
+                 brief: bool = False):
         super().__init__()
         self.learner, self.batches, self.epochs, self.patience = learner, batches, epochs, patience
+        self.brief = brief
         self.settings = json.loads(json.dumps({**settings, "epochs": epochs, "patience": patience}))
-        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
-        self.folder = Path(folder) / digest
-        self.rows, self.seconds, self.best, self.best_epoch, self.stopped = [], [], None, 0, False
-        learner.optimizer.build(learner.trainable_variables)
+        self.folder = Path(folder) / hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+        self.rows, self.seconds, self.best, self.best_epoch, self.stopped, self.memory = [], [], None, 0, False, 0.0
+        with learner.distribute_strategy.scope():
+            learner.optimizer.build(learner.trainable_variables)
 
     @property
     def start(self) -> int:
@@ -156,7 +174,8 @@ class Run(keras.callbacks.Callback):
         if found:
             self._take(max(found, key=lambda state: len(state[0]["rows"])))
             done = "is finished" if self.start == self.epochs else f"goes on after epoch {len(self.rows)}"
-            print(f"This training {done}: its checkpoint is in {shown(self.folder)}/. So far:")
+            if not self.brief:
+                print(f"This training {done}: its checkpoint is in {shown(self.folder)}/. So far:")
             for row, lowest in zip(self.rows, np.minimum.accumulate([row["val_loss"] for row in self.rows])):
                 self._say(row, better=row["val_loss"] == lowest)
         self.batches.shuffle(self.start)  # `fit` looks at the first batch before the first epoch begins
@@ -171,6 +190,10 @@ class Run(keras.callbacks.Callback):
                 raise Problem("The loss is not a number from the first epoch on: set LEARNING_RATE in the parameters "
                               "of 04_train.ipynb to a tenth.")
             self._assign(self.learner.variables, self.best)
+            if self.brief:
+                kept = self.rows[self.best_epoch - 1]
+                print(f"  epoch {self.best_epoch} of {len(self.rows)} kept, validation loss {kept['val_loss']:.4f}",
+                      flush=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.shuffle(epoch)
@@ -191,12 +214,16 @@ class Run(keras.callbacks.Callback):
             self.best, self.best_epoch = self._values(self.learner.variables), epoch + 1
         self.rows.append(row)
         self.seconds.append(round(time.perf_counter() - self.began, 2))
+        self.memory = round(max(self.memory, peak_memory()), 2)
         self.stopped = epoch + 1 - self.best_epoch >= self.patience
         self.learner.stop_training = self.stopped
         self._say(row, better=self.best_epoch == epoch + 1)
         self._write()
 
     def _say(self, row: dict, better: bool) -> None:
+        if self.brief:
+            print("*" if better else ".", end="", flush=True)
+            return
         print(f"epoch {row['epoch']:3}/{self.epochs}{'*' if better else ' '} loss {row['loss']:.4f}  "
               f"accuracy {row['accuracy']:.4f}  AUC {row['auc']:.4f}   validation: loss {row['val_loss']:.4f}  "
               f"accuracy {row['val_accuracy']:.4f}  AUC {row['val_auc']:.4f}", flush=True)
@@ -221,7 +248,7 @@ class Run(keras.callbacks.Callback):
 
     def _write(self) -> None:
         facts = {"settings": self.settings, "rows": self.rows, "seconds": self.seconds, "best_epoch": self.best_epoch,
-                 "stopped": self.stopped}
+                 "stopped": self.stopped, "memory": self.memory}
         arrays = {"facts": np.array(json.dumps(facts))}
         for name, values in (("now", self._values(self.learner.variables)), ("best", self.best),
                              ("optimizer", self._values(self.learner.optimizer.variables))):
@@ -251,7 +278,7 @@ class Run(keras.callbacks.Callback):
     def _take(self, state) -> None:
         facts, groups = state
         self.rows, self.seconds, self.stopped = facts["rows"], facts["seconds"], facts["stopped"]
-        self.best, self.best_epoch = groups["best"], facts["best_epoch"]
+        self.best, self.best_epoch, self.memory = groups["best"], facts["best_epoch"], facts.get("memory", 0.0)
         self._assign(self.learner.variables, groups["now"])
         self._assign(self.learner.optimizer.variables, groups["optimizer"])
 
@@ -260,8 +287,57 @@ class Run(keras.callbacks.Callback):
         for path in sorted(self.folder.parent.glob("*/settings.json")):
             if path.parent != self.folder:
                 other = json.loads(path.read_text(encoding="utf-8"))
+                if self.brief or other.get("name") != self.settings.get("name"):
+                    continue
                 differing = sorted(key for key in {*other, *self.settings} if other.get(key) != self.settings.get(key))
                 print(f"Not used: the checkpoint in {shown(path.parent)}/ (another {', '.join(differing)}).")
+
+
+def fingerprint(*what) -> str:
+    """Twelve hexadecimal digits that differ where any of `what` does; each must be fit for JSON."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def weights_sha256(network: keras.Model) -> str:
+    """Fingerprint of a network's weights, in the order of its layers; the file they are saved in carries a date."""
+    digest = hashlib.sha256()
+    for variable in network.variables:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    return digest.hexdigest()
+
+
+def seed_facts(network: keras.Model, run: Run, label: np.ndarray, probability: np.ndarray, misled: np.ndarray
+               ) -> dict:
+    """One row of ``04_seeds.csv``: what a training reached on validation.
+
+    Parameters
+    ----------
+    network : keras.Model
+    run : Run
+        That trained it.
+    label : ndarray of 0 and 1, shape (images,)
+    probability : ndarray of float, shape (draws, images)
+        The first draw is of the images as they are, the others of stressed copies.
+    misled : ndarray of bool, shape (images,)
+        Those whose clues point to the wrong class (`audit.misled`).
+
+    Returns
+    -------
+    dict
+        ``seed``; ``val_auc`` and ``val_accuracy`` on the first draw, ``stress_auc``, ``stress_accuracy``,
+        ``stress_sensitivity`` and ``stress_specificity`` on the others; ``misled_auc`` on the others, of the misled
+        images alone; ``threshold`` (Youden's J on all draws); ``epochs``, ``best_epoch``, ``seconds``,
+        ``weights_sha256``.
+    """
+    draws = len(probability)
+    threshold = evaluate.youden_threshold(np.tile(label, draws), probability.ravel())
+    plain = evaluate.measure(label, probability[0], threshold)
+    stressed = evaluate.measure(np.tile(label, draws - 1), probability[1:].ravel(), threshold)
+    return {"seed": run.settings["seed"], "val_auc": plain["auc"], "val_accuracy": plain["accuracy"],
+            **{f"stress_{name}": stressed[name] for name in ("auc", "accuracy", "sensitivity", "specificity")},
+            "misled_auc": evaluate.auc(np.tile(label[misled], draws - 1), probability[1:, misled].ravel()),
+            "threshold": threshold, "epochs": len(run.rows), "best_epoch": run.best_epoch,
+            "seconds": round(sum(run.seconds)), "weights_sha256": weights_sha256(network)}
 
 
 def save_checked(model: keras.Model, pictures: np.ndarray):

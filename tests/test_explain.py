@@ -1,0 +1,145 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr import evaluate, explain
+from cxr.backend import keras
+from cxr.practice import draw_chest
+from cxr.project import Problem
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Dark pictures, each with one square: label 1 where it is solid, 0 where it is striped."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 40, (64, SIZE, SIZE)).astype(np.uint8)
+    label = np.tile([0, 1], 32)
+    for picture, one in zip(pictures, label):
+        y, x = rng.integers(4, 48, 2)
+        picture[y:y + 10, x:x + 10] = 230
+        if one == 0:
+            picture[y:y + 10:2, x:x + 10] = 30
+    return pictures, label
+
+
+def network(kind):
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    entry = x = layers.Input((SIZE, SIZE, 1))
+    x = layers.Rescaling(1 / 255)(x)
+    for filters in (8, 16):
+        x = layers.MaxPooling2D()(layers.Conv2D(filters, 3, padding="same", activation="relu")(x))
+    if kind == "flat":
+        x = layers.Dense(8, activation="relu")(layers.Flatten()(x))
+    else:
+        x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(entry, layers.Dense(1, activation="sigmoid")(x))
+
+
+@pytest.fixture(scope="module")
+def trained(pictures):
+    found, label = pictures
+    model = network("pooled")
+    model.compile(keras.optimizers.Adam(0.02), "binary_crossentropy")
+    model.fit(found[..., None], label, epochs=40, batch_size=16, verbose=0)
+    assert ((model.predict(found[..., None], verbose=0)[:, 0] > 0.5) == label).mean() > 0.95
+    return model
+
+
+def test_logits_are_the_log_odds_of_the_probabilities(pictures, trained):
+    probability = trained.predict(pictures[0][..., None], verbose=0)[:, 0].astype(float).clip(1e-7, 1 - 1e-7)
+    inner = (probability > 1e-4) & (probability < 1 - 1e-4)
+    np.testing.assert_allclose(explain.logits(trained, pictures[0])[inner],
+                               np.log(probability / (1 - probability))[inner], atol=0.02)
+
+
+def test_gradcam_lights_up_where_the_answer_is(pictures, trained):
+    found, label = (part[pictures[1] == 1] for part in pictures)
+    maps = explain.gradcam(trained, found, label, batch_size=16)
+    assert maps.shape == found.shape and maps.min() >= 0
+    np.testing.assert_allclose(maps.max(axis=(1, 2)), 1, rtol=1e-5)
+    bright = explain.share_inside(maps, found > 200)
+    assert np.median(bright) > 3 * (found > 200).mean()
+    np.testing.assert_allclose(maps, explain.gradcam(trained, found, label, batch_size=64), atol=1e-4)
+
+
+def test_occlusion_finds_the_square_too(pictures, trained):
+    found, label = pictures
+    fall = explain.occlusion(trained, found[1], label[1], patch=12, step=4)
+    y, x = np.unravel_index(fall.argmax(), fall.shape)
+    rows, columns = np.nonzero(found[1] > 200)
+    assert abs(y - rows.mean()) < 10 and abs(x - columns.mean()) < 10
+
+
+def test_random_weights_give_another_map(pictures, trained):
+    found, label = (part[pictures[1] == 1] for part in pictures)
+    maps = explain.gradcam(trained, found, label)
+    blank = explain.randomised(trained, seed=3)
+    assert blank.count_params() == trained.count_params()
+    other = explain.gradcam(blank, found, explain.logits(blank, found) > 0)
+    assert np.median(explain.likeness(maps, other)) < 0.8 and np.allclose(explain.likeness(maps, maps), 1)
+
+
+def test_a_map_of_nothing_is_an_error_and_no_picture(pictures):
+    model = network("pooled")
+    model.layers[-1].set_weights([np.zeros((16, 1)), np.zeros(1)])
+    with pytest.raises(Problem, match="Grad-CAM of image 0 is zero everywhere"):
+        explain.gradcam(model, pictures[0][:4], np.ones(4))
+
+
+def test_a_network_without_feature_maps_is_an_error():
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+    with pytest.raises(Problem, match="GlobalAveragePooling2D or Flatten"):
+        explain.gradcam(model, np.zeros((1, 4, 4)), [1])
+
+
+def test_covering_takes_away_what_is_inside_and_nothing_else(pictures):
+    found, _ = pictures
+    fields = found > 200
+    covered = explain.covered(found, fields)
+    assert covered.dtype == np.uint8 and covered[fields].mean() < 80
+    far = np.ones_like(found, bool)
+    for shift in range(-5, 6):
+        for axis in (1, 2):
+            far &= ~np.roll(fields, shift, axis)
+    assert (covered[far] == found[far]).mean() > 0.9
+    everything = explain.covered(found[:2], np.ones_like(fields[:2]))
+    assert everything.max() == 0, "with nothing left outside there is no mean"
+
+
+def test_corners_are_four_squares():
+    field = explain.corners(100, 0.2)
+    assert field.sum() == 4 * 20 * 20 and field[0, 0] and field[99, 99] and not field[50, 0]
+
+
+def test_the_lung_field_is_in_the_dark_parts_of_the_chest():
+    rng = np.random.default_rng(2)
+    inside = []
+    for _ in range(6):
+        chest = np.asarray(draw_chest(rng, "normal", (128, 128)))
+        chest = chest if chest.ndim == 2 else chest[..., 0]
+        field = explain.lung_field(chest)
+        assert field.shape == chest.shape and 0.05 < field.mean() < 0.6
+        assert not field[:, :4].any() and not field[:, -4:].any() and not field[:8].any()
+        inside.append(chest[field].mean() < chest[40:90, 30:100].mean() + 5)
+    assert sum(inside) >= 4
+
+
+@pytest.mark.parametrize("picture", [np.zeros((128, 128), np.uint8), np.full((128, 128), 255, np.uint8),
+                                     np.random.default_rng(0).integers(0, 256, (128, 128)).astype(np.uint8)])
+def test_a_picture_without_a_chest_has_some_field_or_none_but_no_crash(picture):
+    field = explain.lung_field(picture)
+    assert field.shape == picture.shape and field.dtype == bool
+
+
+def test_a_mean_has_its_interval_by_patient():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"label": np.tile([0, 1], 100), "patient": np.arange(200)})
+    times = evaluate.resample(table, 500)
+    values = rng.normal(3, 1, 200)
+    found = evaluate.mean_with(values, times)
+    assert found["mean"] == pytest.approx(values.mean()) and found["low"] < values.mean() < found["high"]
+    assert found["high"] - found["low"] == pytest.approx(4 * 1 / np.sqrt(200), rel=0.3)
+    assert evaluate.mean_with(2 * values, times, over=values) == pytest.approx({"mean": 2, "low": 2, "high": 2})
