@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn import metrics
 
 from conftest import QUICK
-from cxr import chain, headless, images
+from cxr import card, chain, headless, images, ledger
 from cxr.project import ROOT, Problem
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -248,11 +248,27 @@ def test_history_and_seeds_agree_on_the_best_epoch(finished):
 def test_the_ablation_has_every_row_and_seed_and_ends_in_the_recipe(finished):
     table = pd.read_csv(finished / "results/04_ablation.csv")
     names = list(dict.fromkeys(table.row))
-    assert names[:2] == ["plain CNN", "this network"] and len(names) == len(table) >= 8
+    assert names[:2] == ["plain CNN", "this network"] and len(names) == len(table) >= 7
     kept = [row for row in json.loads((finished / "results/03_augmentation.json").read_text())["layers"] if row["kept"]]
     added = ", ".join(name.removeprefix("+ ") for name in names if name.startswith("+ ")).split(", ")
     assert added == [row["layer"].removeprefix("Random") for row in kept]
     assert table.val_auc.between(0, 1).all() and (table.epochs == 1).all() and table.weights_sha256.is_unique
+
+
+def test_the_ledger_of_the_run_has_one_line(finished):
+    found = pd.read_csv(finished / "results" / ledger.NAME)
+    assert len(found) == 1 and found.images[0] == 13 and "04_plain.keras:" in found.networks[0]
+
+
+def test_every_figure_of_the_card_comes_from_the_metrics(finished):
+    metrics = json.loads((finished / "results/05_metrics.json").read_text())
+    run = json.loads((finished / "results/04_run.json").read_text())
+    text = (finished / "results/MODEL_CARD.md").read_text()
+    assert text == card.write(metrics, run, opened=1), "the card follows from the JSON alone"
+    assert "SYNTHETIC" in text and "not a diagnostic device" in text
+    own = metrics["test"]["at_chosen_threshold"]
+    for name in ("accuracy", "auc", "sensitivity", "specificity"):
+        assert f"{own[name]:.3f}" in text and f"{metrics['test']['seeds']['mean'][name]:.3f} ±" in text
 
 
 def test_06_explains_what_04_trained(chain_copy):
