@@ -13,7 +13,7 @@ help:
 	@echo "make run NOTEBOOKS=\"04 05\"     only these: train and evaluate"
 	@echo "make run NOTEBOOKS=all         all of them, beyond the first five as well"
 	@echo "make run SET=\"SEEDS=1\"         with other parameters; the executed copies go to .cache/notebooks"
-	@echo "make ablation                  train every row of 04_ablation.csv (about an hour on two cores)"
+	@echo "make ablation                  train every row of 04_ablation.csv (about 40 minutes on two cores)"
 	@echo "make benchmark                 how fast: decoding, input, training, against the usual ways"
 	@echo "make test                      unit tests, and the five notebooks on tiny data"
 	@echo "make jupyter                   open the notebooks in JupyterLab"
