@@ -1,6 +1,6 @@
 # `make` lists the commands. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help setup run ablation benchmark test lint jupyter render figures badges clean
+.PHONY: help setup run predict ablation benchmark test lint jupyter render figures badges clean
 PYTHON ?= python3
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
@@ -11,14 +11,15 @@ help:
 	@echo "                               without any, on a drawn practice set (about 4 minutes)"
 	@echo "make run DOWNLOAD=1            fetch the X-rays from Kaggle first (1.2 GB, no account needed)"
 	@echo "make run NOTEBOOKS=\"04 05\"     only these: train and evaluate"
-	@echo "make run NOTEBOOKS=all         all of them, beyond the first five as well"
+	@echo "make run NOTEBOOKS=all         all ten: explain, transfer, subtypes, your own films, another hospital"
+	@echo "make predict FILES=folder      answers for your own pictures (JPEG, PNG, DICOM), or \"cannot tell\" and why"
 	@echo "make run SET=\"SEEDS=1\"         with other parameters; the executed copies go to .cache/notebooks"
 	@echo "make ablation                  train every row of 04_ablation.csv (about 40 minutes on two cores)"
 	@echo "make benchmark                 how fast: decoding, input, training, against the usual ways"
-	@echo "make test                      unit tests, and the five notebooks on tiny data"
+	@echo "make test                      unit tests, and all notebooks on tiny data"
 	@echo "make jupyter                   open the notebooks in JupyterLab"
 	@echo "make lint                      check the style of modules, tests and notebooks"
-	@echo "make render                    make run, then write the figures into README: before a commit of results"
+	@echo "make render                    run all ten, then write the figures into README: before a commit of results"
 	@echo "make figures                   write the figures of results/ into README"
 	@echo "make badges REPO=owner/name    point the Colab links at your copy on GitHub"
 	@echo "make clean                     delete .venv and .cache; X-rays and results stay"
@@ -33,6 +34,10 @@ setup: .venv/installed
 
 run: setup
 	@cd notebooks && exec ../$(PY) -m cxr.headless --notebooks "$(NOTEBOOKS)" --set "$(SET)" $(if $(DOWNLOAD),--download)
+
+predict: setup
+	@test -n "$(FILES)" || { echo "Name a picture or a folder of pictures: make predict FILES=folder"; exit 1; }
+	@place=$$(realpath "$(FILES)") && to=$$PWD/predictions.csv && cd notebooks && exec ../$(PY) -m cxr.own "$$place" --to "$$to"
 
 ablation:
 	@$(MAKE) run NOTEBOOKS=04 SET="ABLATION_SEEDS=3"
@@ -49,7 +54,9 @@ jupyter: setup
 lint: setup
 	@exec $(PY) -m ruff check .
 
-render: run figures
+render:
+	@$(MAKE) run NOTEBOOKS="$(or $(NOTEBOOKS),all)"
+	@$(MAKE) figures
 
 figures: setup
 	@cd notebooks && exec ../$(PY) -m cxr.publish figures

@@ -8,6 +8,11 @@ from cxr import headless, practice
 
 QUICK = {"04": {"EPOCHS": 2, "SEEDS": 2, "PLAIN_EPOCHS": 1, "ABLATION_SEEDS": 1, "ABLATION_EPOCHS": 1},
          "05": {"RESAMPLES": 200}}
+BEYOND = {"06": {"RESAMPLES": 200},
+          "07": {"BACKBONES": "MobileNetV2 0.35", "SEEDS": 2, "TUNING_EPOCHS": 2, "IMAGE_SIZE": 96, "RESAMPLES": 200,
+                 "BATCH_SIZE": 4, "TUNING_RATE": 1e-6},
+          "08": {"SEEDS": 2, "EPOCHS": 1, "TUNING_EPOCHS": 1, "RESAMPLES": 200},
+          "10": {"RESAMPLES": 200}}
 
 
 @pytest.fixture(scope="session")

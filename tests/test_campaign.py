@@ -66,7 +66,7 @@ CASES = {
     "read-only results folder": UNWRITABLE + "[folder refused]",
     "single class": NO_DATA_SET + "[one class]",
     "empty class": NO_DATA_SET + "[empty class]",
-    "three classes": NO_DATA_SET + "[three classes]",
+    "three classes": DATA + "test_three_class_folders_are_normal_or_not_and_which",
     "lower-case class": DATA + "test_normal_is_0_whatever_the_other_class_is_called[normal-diseased]",
     "same patient in two splits (forced)": LEFT_OUT + "[a patient of test in train]",
     "duplicate across splits (forced)": LEFT_OUT + "[a test picture in train]",

@@ -59,6 +59,12 @@ def test_one_class_is_named():
         evaluate.measure([1, 1, 1], [0.2, 0.5, 0.9], 0.5)
 
 
+def intervals(table, threshold, resamples=2000, seed=0):
+    """95% intervals by name, as notebook 05 makes them."""
+    drawn = evaluate.spread(table.label, table.probability, threshold, evaluate.resample(table, resamples, seed))
+    return {name: evaluate.interval(drawn[name]) for name in evaluate.NAMES}
+
+
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     """Simulated studies with a known accuracy and two films a patient that agree with each other."""
     truth, covered, studies = 0.8, 0, 200
@@ -67,7 +73,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         patients = pd.DataFrame({"label": np.tile([0, 1], 60), "right": rng.random(120) < truth})
         films = patients.loc[patients.index.repeat(2)].assign(patient=lambda t: t.index)
         films["probability"] = np.where(films.right, films.label, 1 - films.label) * 0.8 + 0.1
-        low, high = evaluate.intervals(films, 0.5, resamples=200, seed=study)["accuracy"]
+        low, high = intervals(films, 0.5, resamples=200, seed=study)["accuracy"]
         covered += low <= truth <= high
     assert 0.91 <= covered / studies <= 0.985
 
@@ -76,8 +82,8 @@ def test_intervals_by_patient_are_wider_than_by_image():
     rng = np.random.default_rng(1)
     patients = pd.DataFrame({"label": np.tile([0, 1], 30), "probability": rng.random(60)})
     films = patients.loc[patients.index.repeat(6)]
-    by_patient = evaluate.intervals(films.assign(patient=films.index), 0.5, 300)["accuracy"]
-    by_image = evaluate.intervals(films.assign(patient=range(len(films))), 0.5, 300)["accuracy"]
+    by_patient = intervals(films.assign(patient=films.index), 0.5, 300)["accuracy"]
+    by_image = intervals(films.assign(patient=range(len(films))), 0.5, 300)["accuracy"]
     assert np.ptp(by_patient) > 1.8 * np.ptp(by_image)
 
 
@@ -85,9 +91,9 @@ def test_intervals_hold_the_estimate_of_every_measure(scored):
     label, probability = scored
     table = pd.DataFrame({"label": label, "probability": probability, "patient": np.arange(200) // 2})
     table["patient"] = table.patient.astype(str) + table.label.astype(str)
-    found, intervals = evaluate.measure(label, probability, 0.55), evaluate.intervals(table, 0.55, 400)
+    found, bounds = evaluate.measure(label, probability, 0.55), intervals(table, 0.55, 400)
     for name in evaluate.NAMES:
-        low, high = intervals[name]
+        low, high = bounds[name]
         assert low < found[name] < high and high - low < 0.3, name
 
 
@@ -101,7 +107,7 @@ def test_intervals_of_auc_are_those_of_scikit_learn(scored):
         rows = np.concatenate([rng.choice(np.flatnonzero(label == c), (label == c).sum()) for c in (0, 1)])
         drawn.append(metrics.roc_auc_score(label[rows], probability[rows]))
     expected = np.percentile(drawn, [2.5, 97.5])
-    np.testing.assert_allclose(evaluate.intervals(table, 0.5, 3000)["auc"], expected, atol=0.015)
+    np.testing.assert_allclose(intervals(table, 0.5, 3000)["auc"], expected, atol=0.015)
 
 
 def test_report_has_a_row_for_each_class(scored):

@@ -97,6 +97,10 @@ def test_a_wrong_parameter_is_named(wanted, said):
         headless.settings(wanted)
 
 
+def test_text_is_taken_as_it_stands():
+    assert headless.settings("FOLDER=/a/b NAME=there SEEDS=1") == {"FOLDER": "/a/b", "NAME": "there", "SEEDS": 1}
+
+
 def test_download_is_asked_for_only_when_wanted(recorded, monkeypatch, tiny):
     monkeypatch.setattr(headless.download, "find", lambda: pytest.fail("find alone"))
     monkeypatch.setattr(headless.download, "ensure", lambda: tiny)

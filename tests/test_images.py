@@ -360,6 +360,12 @@ def test_only_the_corners_are_swapped(films):
         assert np.array_equal(changed, expected)
 
 
+def test_validation_is_the_films_as_they_are_then_stressed_copies(films):
+    found = images.with_stressed(films, 2)
+    assert len(found) == 3 * len(films)
+    np.testing.assert_array_equal(found, np.concatenate([films, images.stress(films, 0), images.stress(films, 1)]))
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_pictures_can_be_stressed(films, count):
     assert images.stress(films[:count], 0).shape == (count, 96, 96)

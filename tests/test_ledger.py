@@ -6,6 +6,8 @@ from cxr import ledger
 from cxr.chain import Step
 from cxr.project import Problem
 
+NAME = "05_test_ledger.csv"
+
 
 @pytest.fixture
 def step(tmp_path, monkeypatch):
@@ -35,12 +37,12 @@ def test_the_commit_is_named_where_there_is_one(monkeypatch, tmp_path):
 def test_a_scoring_without_a_reason_is_refused(step, tmp_path):
     with pytest.raises(Problem, match="WHY in the parameters of 05_evaluate.ipynb"):
         ledger.append(step, 1, [], "  ")
-    assert not (tmp_path / ledger.NAME).exists()
+    assert not (tmp_path / NAME).exists()
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "\x00\x01"])
 def test_a_damaged_ledger_is_named_and_left_alone(step, tmp_path, content):
-    (tmp_path / ledger.NAME).write_text(content)
-    with pytest.raises(Problem, match=f"{ledger.NAME} .*git checkout"):
+    (tmp_path / NAME).write_text(content)
+    with pytest.raises(Problem, match=f"{NAME} .*git checkout"):
         ledger.append(step, 1, [], "why")
-    assert (tmp_path / ledger.NAME).read_text() == content
+    assert (tmp_path / NAME).read_text() == content

@@ -26,6 +26,7 @@ def tracked():
 
 def test_readme_quotes_the_results_exactly(committed):
     assert f"{publish.START}\n{publish.figures()}\n{publish.END}" in README, "run `make figures`"
+    assert f"{publish.BEYOND}\n{publish.beyond()}\n{publish.BEYOND_END}" in README, "run `make figures`"
     assert f"{publish.SPEED}\n{publish.speed()}\n{publish.SPEED_END}" in README, "run `make figures`"
 
 
@@ -79,7 +80,7 @@ def test_requirements_are_pinned_with_a_reason_and_conda_reads_them():
 def test_every_import_of_the_project_is_a_stated_requirement():
     stated = {re.split("==", line)[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines()
               if not line.startswith("#")}
-    package_of = {"sklearn": "scikit-learn", "pil": "pillow"}
+    package_of = {"sklearn": "scikit-learn", "pil": "pillow", "skimage": "scikit-image"}
     for path in (ROOT / "notebooks/cxr").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -130,7 +131,7 @@ def secrets(text):
 def test_no_file_and_no_cell_or_output_holds_a_secret():
     for name in tracked():
         path = ROOT / name
-        if path.is_file() and path.suffix not in {".png", ".keras"}:
+        if path.is_file() and path.suffix not in {".png", ".keras", ".tflite", ".zip"}:
             text = path.read_text(encoding="utf-8")
             assert not secrets(text) and not secrets(text.replace('\\"', '"')), name
 

@@ -272,7 +272,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_finite_weights(tmp_path, c
 
 
 def test_a_loss_that_never_was_a_number_names_the_setting(tmp_path):
-    with pytest.raises(Problem, match="LEARNING_RATE.*04_train.ipynb"):
+    with pytest.raises(Problem, match="learning rate.*notebook to a tenth"):
         train_small(tmp_path, callbacks=[Breaks(0)])
 
 

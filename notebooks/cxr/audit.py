@@ -5,7 +5,6 @@ test folder is described, and each baseline is fitted on train and scored on it 
 or seed may follow from that.
 """
 
-
 import imagehash
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .clues import WORDS
+from .data import class_names
 from .project import Problem
 
 BLOCK = (r"NORMAL2-IM-(\d+)", 139, 275)  # normal films of the test folder that models take for pneumonia
@@ -38,7 +38,7 @@ def _other(manifest: pd.DataFrame) -> str:
         if manifest.label[manifest.folder == part].nunique() < 2:
             raise Problem(f"The {part} folder has one class only (01_manifest.csv): add images of the other one and "
                           "run 01_download.ipynb again.")
-    return manifest.class_name[manifest.label == 1].iloc[0].lower()
+    return class_names(manifest)[1].lower()
 
 
 def leakage(manifest: pd.DataFrame, share: float = 1 / 7, seeds: int = 20) -> dict:

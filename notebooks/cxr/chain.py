@@ -248,6 +248,11 @@ class Step:
         else:
             content(path)
 
+    def written(self, name: str) -> Path:
+        """Where an artifact that this step wrote lies."""
+        assert name in self.writes, f"{self.name} has not written {name}"
+        return results_dir() / name
+
     def done(self) -> None:
         """Close the step: write its lineage, and list what it wrote."""
         notebook = ROOT / "notebooks" / f"{self.name}.ipynb"

@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import optimize, special
 from sklearn.linear_model import LogisticRegression
 
-from .evaluate import _checked, interval, measure, spread
+from .evaluate import checked, interval, measure, spread
 
 SMALLEST = 1e-6  # probabilities are kept to six decimals, so 0 and 1 stand for this much
 
@@ -34,7 +34,7 @@ def temperature(label, probability) -> float:
     Problem
         Probabilities that are NaN, or labels of one class.
     """
-    label, probability = _checked(label, probability)
+    label, probability = checked(label, probability)
     odds = logit(probability)
 
     def loss(log_temperature: float) -> float:
@@ -66,7 +66,7 @@ def reliability(label, probability, bins: int = 10) -> pd.DataFrame:
         ``foretold`` (mean probability), ``found`` (share with pneumonia), ``images``, and a 95% interval of ``found``,
         ``low`` to ``high`` (Wilson 1927; each film counts as a patient).
     """
-    label, probability = _checked(label, probability)
+    label, probability = checked(label, probability)
     rows = pd.DataFrame({"bin": np.minimum((probability * bins).astype(int), bins - 1), "label": label,
                          "probability": probability}).groupby("bin").agg(
         foretold=("probability", "mean"), found=("label", "mean"), images=("label", "size"))
@@ -98,7 +98,7 @@ def calibration(label, probability, times: np.ndarray | None = None, bins: int =
         it is too sure; 1 is right), both of a logistic regression of the label on the log-odds (Cox 1958; the
         intercept with the slope held at 1); with `times` also ``intervals_95``.
     """
-    label, probability = _checked(label, probability)
+    label, probability = checked(label, probability)
     odds, bin_of = logit(probability), np.minimum((probability * bins).astype(int), bins - 1)
     member = (bin_of[:, None] == np.arange(bins)).astype(float)
 
@@ -192,7 +192,7 @@ def net_benefit(label, probability, times: np.ndarray | None = None, at=None, pr
         ``at``, ``network`` (and ``low``, ``high``), ``treat_all``, ``treat_none``: net benefit, in patients rightly
         treated of each patient.
     """
-    label, probability = _checked(label, probability)
+    label, probability = checked(label, probability)
     at = np.linspace(0.01, 0.95, 95) if at is None else np.asarray(at, float)
     rate = at / (1 - at)
     called, ill = (probability >= at[:, None]).astype(float), label == 1  # (thresholds, images)

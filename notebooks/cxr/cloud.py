@@ -20,7 +20,7 @@ from .project import ROOT, Problem, results_dir, shown
 TOO_OLD = {"keras": (3, 15, 1), "kagglehub": (0, 4, 0)}
 # The machine runs notebooks in its own way, and `download` does without the package kaggle.
 NOT_THERE = {"jupyter", "ipykernel", "pytest", "pytest-xdist", "papermill", "nbformat", "ruff", "kaggle"}
-IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
+IMPORTED_AS = {"scikit-learn": "sklearn", "scikit-image": "skimage", "pillow": "PIL"}
 HELD = ("numpy", "tensorflow")  # whatever pip installs must go with the machine's own
 WORKING = Path("/kaggle/working")
 DRIVE = Path("/content/drive")
@@ -97,7 +97,7 @@ def accelerator() -> str:
         return f"GPU: {', '.join(names)}."
     where = "Runtime > Change runtime type > T4 GPU" if on_colab() else "Settings > Accelerator > GPU"
     return (f"No GPU: choose {where}, and run this notebook from its first cell. Without one, 04_train takes about ten "
-            "minutes a seed (SEEDS in its parameters), each other notebook a few minutes at most.")
+            "minutes a seed (SEEDS in its parameters), 07 and 08 half an hour each, any other notebook minutes.")
 
 
 def _version(name: str) -> str | None:

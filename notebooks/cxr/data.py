@@ -1,7 +1,8 @@
 """The data set as tables: survey the folder, name what is broken, and split by patient.
 
 A data folder holds ``train/`` and ``test/`` (and perhaps ``val/``), each with one folder for normal X-rays and one
-for the other class, under any name and in any letter case.
+or more for other classes, under any name and in any letter case. The question of most notebooks is normal or not;
+that of 08 is which.
 """
 
 import hashlib
@@ -27,12 +28,17 @@ SMALLEST = 32  # pixels; below this no rib can be seen
 COLUMNS = ["path", "folder", "class_name", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256"]
 
 
-def subtype_of(stem: str, label: int) -> str:
-    """``normal``, ``bacteria`` or ``virus`` from a file's name; empty where the name does not say."""
+def subtype_of(stem: str, label: int, otherwise: str = "") -> str:
+    """``normal``, ``bacteria`` or ``virus`` from a file's name; `otherwise` where the name does not say."""
     if label == 0:
         return "normal"
     found = re.search(r"bacteria|virus", stem.lower())
-    return found[0] if found else ""
+    return found[0] if found else otherwise
+
+
+def class_names(manifest: pd.DataFrame) -> pd.Series:
+    """What labels 0 and 1 are called: the name of the class folder, or of all that are not normal."""
+    return manifest.groupby("label").class_name.agg(lambda names: " or ".join(sorted(set(names))))
 
 
 def patient_of(path: str) -> str:
@@ -73,7 +79,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _classes(folder: Path) -> dict[str, int]:
-    """Class folders by lower-case name with their labels: normal is 0, the other one 1."""
+    """Class folders by lower-case name with their labels: normal is 0, any other 1."""
     if not folder.is_dir():
         raise Problem(f"The data folder {shown(folder)} does not exist: set CHEST_XRAY_DIR to the folder that holds "
                       "train/ and test/, or run 01_download.ipynb.")
@@ -83,9 +89,9 @@ def _classes(folder: Path) -> dict[str, int]:
             raise Problem(f"{shown(folder)} has no {part}/ folder: set CHEST_XRAY_DIR to the folder that holds train/ "
                           "and test/, or empty it and run 01_download.ipynb to fetch the data set.")
     names = sorted({name for part in ("train", "val", "test") if part in parts for name in _subfolders(parts[part])})
-    if len(names) != 2 or "normal" not in names:
-        raise Problem(f"{shown(folder)} has the class folders {', '.join(names) or '(none)'}: keep exactly two, one "
-                      "of them called normal.")
+    if len(names) < 2 or "normal" not in names:
+        raise Problem(f"{shown(folder)} has the class folders {', '.join(names) or '(none)'}: two at least are needed, "
+                      "one of them called normal.")
     return {name: int(name != "normal") for name in names}
 
 
@@ -137,7 +143,8 @@ def survey(folder: Path) -> pd.DataFrame:
     -------
     DataFrame
         One row an image, sorted by path; columns ``path`` (posix, below `folder`), ``folder``, ``class_name``,
-        ``label`` (0 normal, 1 the other class), ``subtype``, ``patient``, ``width``, ``height`` (pixels, of the
+        ``label`` (0 normal, 1 any other class), ``subtype`` (from the file's name; where there are three or more class
+        folders and the name does not say, that of the folder), ``patient``, ``width``, ``height`` (pixels, of the
         upright picture where EXIF says that it lies on its side), ``mode`` (Pillow's), ``bytes``, ``sha256``.
 
     Raises
@@ -157,7 +164,7 @@ def survey(folder: Path) -> pd.DataFrame:
                               ".jpg or .png image: put the images of this class there, or run 01_download.ipynb anew.")
             rows += [(path, {"path": path.relative_to(folder).as_posix(), "folder": part,
                              "class_name": inside[class_name].name, "label": label,
-                             "subtype": subtype_of(path.stem, label),
+                             "subtype": subtype_of(path.stem, label, class_name if len(labels) > 2 else ""),
                              "patient": patient_of(path.relative_to(folder).with_suffix("").as_posix())})
                      for path in files]
     for _, row in rows:

@@ -15,7 +15,8 @@ NAMES = ["accuracy", "balanced_accuracy", "auc", "average_precision", "sensitivi
          "mcc"]
 
 
-def _checked(label, probability) -> tuple[np.ndarray, np.ndarray]:
+def checked(label, probability) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays; a Problem where a probability is not a number, or there is one class only."""
     label, probability = np.asarray(label, int), np.asarray(probability, float)
     if not np.isfinite(probability).all():
         raise Problem(f"{(~np.isfinite(probability)).sum()} of {len(probability)} probabilities are not numbers: the "
@@ -28,7 +29,7 @@ def _checked(label, probability) -> tuple[np.ndarray, np.ndarray]:
 
 def _curve(label, probability) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sensitivity, specificity and threshold of every cut between two scores, from the highest score down."""
-    label, probability = _checked(label, probability)
+    label, probability = checked(label, probability)
     if np.ptp(probability) == 0:
         raise Problem(f"Every image gets the probability {probability[0]:.3f}: the model has learned nothing, so run "
                       "04_train.ipynb again with more EPOCHS or another LEARNING_RATE.")
@@ -88,7 +89,7 @@ def threshold_for(label, probability, sensitivity: float = 0.0, specificity: flo
 
 def auc(label, probability) -> float:
     """Area under the ROC curve: how often an X-ray with pneumonia gets a higher probability than a normal one."""
-    return float(metrics.roc_auc_score(*_checked(label, probability)))
+    return float(metrics.roc_auc_score(*checked(label, probability)))
 
 
 def measure(label, probability, threshold: float) -> dict:
@@ -113,7 +114,7 @@ def measure(label, probability, threshold: float) -> dict:
     Problem
         Probabilities that are NaN, or labels of one class.
     """
-    label, probability = _checked(label, probability)
+    label, probability = checked(label, probability)
     decision = (probability >= threshold).astype(int)
     tn, fp, fn, tp = (int(n) for n in metrics.confusion_matrix(label, decision, labels=[0, 1]).ravel())
     return {
@@ -132,6 +133,12 @@ def measure(label, probability, threshold: float) -> dict:
     }
 
 
+def confusion(figures: dict) -> np.ndarray:
+    """The four counts in `figures`, as `measure` returns them, as a matrix: by label (rows) and by answer (columns)."""
+    return np.array([[figures["true_negatives"], figures["false_positives"]],
+                     [figures["false_negatives"], figures["true_positives"]]])
+
+
 # --- the bootstrap ---------------------------------------------------------------------------------------------
 
 def resample(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> np.ndarray:
@@ -139,7 +146,7 @@ def resample(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> np.nd
 
     Parameters
     ----------
-    table : DataFrame with the columns ``label`` and ``patient``
+    table : DataFrame with the columns ``label`` (the class, from 0) and ``patient``
     resamples : int
     seed : int
 
@@ -148,9 +155,9 @@ def resample(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> np.nd
     ndarray of float, shape (resamples, images)
         How often each resample holds each image. Use the same for everything that is to be compared.
     """
-    label, _ = _checked(table.label, np.zeros(len(table)))
+    label, _ = checked(table.label, np.zeros(len(table)))
     rng, times = np.random.default_rng(seed), np.zeros((resamples, len(table)))
-    for one_class in (0, 1):
+    for one_class in sorted(set(label)):
         patient, names = pd.factorize(table.patient.where(label == one_class))
         drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
         times[:, patient >= 0] = drawn[:, patient[patient >= 0]]
@@ -172,7 +179,7 @@ def spread(label, probability, threshold: float, times: np.ndarray) -> dict[str,
     dict of name to ndarray, shape (resamples,)
         As in `measure`, 0 where a resample does not define a figure, such as the PPV where nothing is called ill.
     """
-    label, probability = _checked(label, probability)
+    label, probability = checked(label, probability)
     called = probability >= threshold
     tp, fn = times @ (called & (label == 1)), times @ (~called & (label == 1))
     fp, tn = times @ (called & (label == 0)), times @ (~called & (label == 0))
@@ -218,25 +225,6 @@ def mean_with(values, times: np.ndarray, over=None) -> dict[str, float]:
     return {"mean": float(values.sum() / below.sum()), "low": low, "high": high}
 
 
-def intervals(table: pd.DataFrame, threshold: float, resamples: int = 2000, seed: int = 0) -> dict:
-    """95% intervals of the figures of `NAMES`, by a bootstrap over patients.
-
-    Parameters
-    ----------
-    table : DataFrame with the columns ``label``, ``probability``, ``patient``
-    threshold : float
-    resamples : int
-    seed : int
-
-    Returns
-    -------
-    dict
-        ``{"accuracy": [low, high], ...}``
-    """
-    values = spread(table.label, table.probability, threshold, resample(table, resamples, seed))
-    return {name: interval(values[name]) for name in NAMES}
-
-
 def bands(label, probability, times: np.ndarray, points: int = 101) -> pd.DataFrame:
     """ROC and precision-recall curve with pointwise 95% bands.
 
@@ -247,7 +235,7 @@ def bands(label, probability, times: np.ndarray, points: int = 101) -> pd.DataFr
         sensitivity `at`, each with ``_low`` and ``_high``. A rate between two scores has the better one's value
         (a step curve).
     """
-    label, probability = _checked(label, probability)
+    label, probability = checked(label, probability)
     order = np.argsort(-probability, kind="stable")
     ties = np.flatnonzero(np.diff(-probability[order], prepend=-np.inf))
     at, steps = np.linspace(0, 1, points), {"sensitivity": [], "precision": []}
@@ -342,7 +330,7 @@ def or_none(values: pd.DataFrame | pd.Series) -> list[dict] | dict:
 
 def report(label, probability, threshold: float, names: tuple[str, str]) -> pd.DataFrame:
     """scikit-learn's classification report as a table: precision, recall, F1 and support of each class."""
-    label, probability = _checked(label, probability)
+    label, probability = checked(label, probability)
     rows = metrics.classification_report(label, probability >= threshold, target_names=names, output_dict=True,
                                          zero_division=0)
     rows["accuracy"] = {"f1-score": rows["accuracy"], "support": len(label)}

@@ -116,23 +116,26 @@ def run(notebooks: list[Path], output: Path, parameters: dict[str, dict] | None 
 
 
 def settings(wanted: str) -> dict[str, object]:
-    """Parameters from the command line: ``"SEEDS=1 EPOCHS=12"``.
+    """Parameters from the command line: ``"SEEDS=1 EPOCHS=12"``; one that is text is taken as it stands.
 
     Raises
     ------
     Problem
         A word is not of the form NAME=value, or no notebook has such a parameter.
     """
-    known, found = set(), {}
+    known, found = {}, {}
     for path in choose("all"):
         for cell in nbformat.read(path, as_version=4).cells:
             if "parameters" in cell.metadata.get("tags", []):
-                known |= set(re.findall(r"^(\w+) = ", cell.source, re.MULTILINE))
+                known |= dict(re.findall(r"^(\w+) = (.)", cell.source, re.MULTILINE))
     for word in wanted.split():
         name, _, value = word.partition("=")
         if name not in known:
             raise Problem(f"SET names {name}, which is no parameter of a notebook: choose from "
                           f"{', '.join(sorted(known))}, as in SET=\"SEEDS=1 EPOCHS=12\".")
+        if known[name] == '"':
+            found[name] = value
+            continue
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

@@ -47,6 +47,12 @@ def lies_on_its_side(picture: Image.Image) -> bool:
     return _turn(picture) in [TURNS[orientation] for orientation in (5, 6, 7, 8)]
 
 
+def upright(picture: Image.Image) -> Image.Image:
+    """`picture` turned as its EXIF orientation asks."""
+    turn = _turn(picture)
+    return picture.transpose(turn) if turn is not None else picture
+
+
 def decode(source: bytes | Path, size: int) -> np.ndarray:
     """Decode one picture to gray, `size` x `size` pixels, the whole picture squeezed into the square.
 
@@ -59,8 +65,7 @@ def decode(source: bytes | Path, size: int) -> np.ndarray:
     """
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
         picture.draft("L", (2 * size, 2 * size))
-        turn = _turn(picture)
-        picture = picture.transpose(turn) if turn is not None else picture
+        picture = upright(picture)
         if picture.mode.startswith("I"):  # 16 bits a pixel, which convert("L") would clip
             picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
         return np.asarray(picture.convert("L").resize((size, size), Image.Resampling.BICUBIC))
@@ -198,6 +203,21 @@ def stress(pictures: np.ndarray, seed: int) -> np.ndarray:
     changed = (recode(expose(blur(reframe(swap_corners(own, other, rng), rng), rng), rng), rng)
                for own, other in zip(pictures, others))
     return np.stack(list(changed)) if len(pictures) else pictures
+
+
+def with_stressed(pictures: np.ndarray, draws: int) -> np.ndarray:
+    """The X-rays as they are, then `draws` stressed copies of all, with the seeds 0, 1, ...
+
+    Parameters
+    ----------
+    pictures : ndarray of uint8, shape (images, size, size)
+    draws : int
+
+    Returns
+    -------
+    ndarray of uint8, shape ((1 + draws) * images, size, size)
+    """
+    return np.concatenate([pictures, *(stress(pictures, seed) for seed in range(draws))])
 
 
 def changes(pictures: np.ndarray, seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,6 +1,6 @@
 """The test ledger: each time networks are scored on the test folder, a line says when, with what code, which, and why.
 
-It is written before the first score is known, by the notebook that scores.
+It is written before the first score is known, by the notebook that scores, into a file with that notebook's number.
 """
 
 import subprocess
@@ -11,7 +11,7 @@ import pandas as pd
 from .chain import Step, sources
 from .project import ROOT, Problem, results_dir, shown
 
-NAME = "05_test_ledger.csv"
+NAME = "{}_test_ledger.csv"
 COLUMNS = ["when", "commit", "code", "notebook", "data_set", "images", "networks", "why"]
 
 
@@ -30,15 +30,15 @@ def commit() -> str:
     return f"{number}+" if changed else number
 
 
-def read() -> pd.DataFrame:
-    """The ledger so far; empty where the test folder was never scored.
+def read(number: str = "05") -> pd.DataFrame:
+    """The ledger of one notebook so far; empty where it never scored the test folder.
 
     Raises
     ------
     Problem
         The file is there but is no ledger.
     """
-    path = results_dir() / NAME
+    path = results_dir() / NAME.format(number)
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
     try:
@@ -52,19 +52,23 @@ def read() -> pd.DataFrame:
     return found
 
 
-def append(step: Step, images: int, networks: list[str], why: str) -> pd.DataFrame:
+def append(step: Step, images: int, networks: list[str], why: str, unsaved: dict[str, str] | None = None
+           ) -> pd.DataFrame:
     """Write down that the test folder is about to be scored.
 
     Parameters
     ----------
     step : Step
-        Of the notebook that scores; it must have read `networks`. ``code`` is `chain.sources` of it, 12 digits.
+        Of the notebook that scores; it must have read or written `networks`. ``code`` is `chain.sources` of it, 12
+        digits.
     images : int
         Of the test split.
     networks : list of str
         Artifacts, such as ``"04_ensemble.keras"``; the first 12 digits of their sha256 go with them.
     why : str
         For the reader: what question this answers.
+    unsaved : dict of name to fingerprint of the weights, optional
+        Networks that are scored and are no artifact.
 
     Returns
     -------
@@ -79,10 +83,11 @@ def append(step: Step, images: int, networks: list[str], why: str) -> pd.DataFra
     if not why.strip():
         raise Problem(f"WHY in the parameters of {step.name}.ipynb is empty: say what for the test folder is scored.")
     notebook = ROOT / "notebooks" / f"{step.name}.ipynb"
+    scored = {name: (step.reads | step.writes)[name] for name in networks} | (unsaved or {})
     line = {"when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"), "commit": commit(),
             "code": sources(notebook)[:12] if notebook.exists() else "", "notebook": step.name,
             "data_set": step.dataset.get("name", ""), "images": str(images),
-            "networks": " ".join(f"{name}:{step.reads[name][:12]}" for name in networks), "why": why}
-    ledger = pd.concat([read(), pd.DataFrame([line])], ignore_index=True)
-    step.write(NAME, ledger)
+            "networks": " ".join(f"{name}:{sha256[:12]}" for name, sha256 in scored.items()), "why": why}
+    ledger = pd.concat([read(step.number), pd.DataFrame([line])], ignore_index=True)
+    step.write(NAME.format(step.number), ledger)
     return ledger

@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from .clues import WORDS
+from .data import class_names
 
 BLUE, VERMILION, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#767676"
 BY_LABEL = {0: BLUE, 1: VERMILION}
@@ -85,7 +86,7 @@ def class_balance(table: pd.DataFrame, group: str = "folder") -> Figure:
 def sizes(manifest: pd.DataFrame) -> Figure:
     """Width against height, and bytes a pixel, by class: what a file tells without its picture."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.8))
-    names = manifest.groupby("label").class_name.first()
+    names = class_names(manifest)
     per_pixel = manifest.bytes / (manifest.width * manifest.height)
     for label in (1, 0):  # the smaller class on top
         rows = manifest.label == label
@@ -151,17 +152,16 @@ def curves(history: pd.DataFrame, best: int) -> Figure:
     return figure
 
 
-def confusion(metrics: dict, names: tuple[str, str], title: str = "") -> Figure:
+def confusion(counts: np.ndarray, names: list[str], title: str = "") -> Figure:
     """Confusion matrix: each cell the count and the share of its true class.
 
     Parameters
     ----------
-    metrics : dict with ``true_negatives``, ``false_positives``, ``false_negatives``, ``true_positives``
+    counts : ndarray of int, shape (classes, classes)
+        Images by label (rows) and by answer (columns).
     names : the classes' names, normal first
     title : str
     """
-    counts = np.array([[metrics["true_negatives"], metrics["false_positives"]],
-                       [metrics["false_negatives"], metrics["true_positives"]]])
     shares = counts / counts.sum(axis=1, keepdims=True)
     text = np.array([[f"{n}\n{s:.1%}" for n, s in zip(*row)] for row in zip(counts, shares)])
     figure, axis = plt.subplots(figsize=(4.8, 4))
@@ -172,6 +172,76 @@ def confusion(metrics: dict, names: tuple[str, str], title: str = "") -> Figure:
     return figure
 
 
+def refusals(table: pd.DataFrame, welcome: list[str]) -> Figure:
+    """Share of pictures that the gate refuses, one bar a kind; those that it should let through in another colour.
+
+    Parameters
+    ----------
+    table : DataFrame with ``pictures``, ``count``, ``refused``
+    welcome : list of str
+        Kinds that should pass.
+    """
+    figure, axis = plt.subplots(figsize=(7.5, 0.36 * len(table) + 0.9))
+    colors = [GREEN if name in welcome else GRAY for name in table.pictures]
+    bars = axis.barh(range(len(table)), table.refused, color=colors, height=0.65)
+    axis.bar_label(bars, [f" {share:.1%}" for share in table.refused], fontsize=10)
+    axis.set_yticks(range(len(table)), [f"{name} ({count})" for name, count in zip(
+        table.pictures, table["count"])])
+    axis.set(ylim=(len(table) - 0.5, -0.5), xlim=(0, 1.12), xlabel="refused; green: should pass, gray: should not")
+    axis.xaxis.set_major_formatter("{x:.0%}")
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def apart(table: pd.DataFrame) -> Figure:
+    """How well each fact tells the films of two places apart, one mark a class.
+
+    Parameters
+    ----------
+    table : DataFrame with ``fact``, ``normal``, ``other``: AUCs, 0.5 for no difference
+    """
+    figure, axis = plt.subplots(figsize=(7.5, 0.33 * len(table) + 1))
+    order = table.assign(most=(table[["normal", "other"]] - 0.5).abs().max(axis=1)).sort_values("most")
+    axis.axvline(0.5, color=GRAY, linestyle=":", linewidth=1)
+    for column, color, name in (("normal", BLUE, "normal films"), ("other", VERMILION, "the others")):
+        axis.scatter(order[column], range(len(order)), color=color, s=45, label=name, zorder=3)
+    axis.set_yticks(range(len(order)), [WORDS.get(fact, fact) for fact in order.fact])
+    axis.set(xlim=(-0.02, 1.02), xlabel="AUC, home against away: 0.5 no difference, right of it more of it there")
+    axis.grid(axis="y", color="#eeeeee", zorder=0)
+    axis.tick_params(axis="y", length=0)
+    axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def by_class(table: pd.DataFrame) -> Figure:
+    """AUC and F1 of each class against the rest: a mark a seed, a line their mean, one colour a network.
+
+    Parameters
+    ----------
+    table : DataFrame with ``network``, ``kind``, ``auc``, ``f1``
+    """
+    kinds, networks = (list(dict.fromkeys(table[column])) for column in ("kind", "network"))
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 0.5 * len(kinds) + 1.5), sharey=True)
+    for axis, what in zip(axes, ("auc", "f1")):
+        for i, (network, color) in enumerate(zip(networks, (VERMILION, BLUE, GREEN, GRAY))):
+            for y, kind in enumerate(kinds):
+                own = table[(table.network == network) & (table.kind == kind)][what]
+                at = y + 0.3 * (i - (len(networks) - 1) / 2)
+                axis.scatter(own, [at] * len(own), s=35, color=color, alpha=0.7, linewidths=0,
+                             label=network if y == 0 else None)
+                axis.plot([own.mean()] * 2, [at - 0.12, at + 0.12], color=color, linewidth=3)
+                axis.annotate(f"{own.mean():.3f}", (own.max(), at), xytext=(7, -4), textcoords="offset points",
+                              fontsize=9, color=color)
+        low = table[what].min()
+        axis.set(title={"auc": "AUC", "f1": "F1"}[what] + ", each against the rest",
+                 xlim=(max(0, low - 0.05), 1 + 0.15 * (1 - low)))
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(kinds)), kinds)
+    axes[0].set_ylim(len(kinds) - 0.5, -0.5)
+    axes[0].legend(frameon=False, fontsize=9, loc="upper left")
+    return figure
+
+
 def _points(axis, points: dict, x: str, y: str) -> None:
     """Operating points, each with its name beside it."""
     for (name, figures), marker in zip(points.items(), "os^D"):
@@ -179,7 +249,7 @@ def _points(axis, points: dict, x: str, y: str) -> None:
         axis.plot(*at, marker, color="black", markersize=7, label=name, zorder=5)
 
 
-def roc(bands: dict[str, tuple[str, pd.DataFrame]], points: dict, title: str = "") -> Figure:
+def roc(bands: dict[str, tuple[str, pd.DataFrame]], points: dict, whole: bool = False) -> Figure:
     """ROC and precision-recall curves side by side, with their 95% bands and the operating points.
 
     Parameters
@@ -187,7 +257,8 @@ def roc(bands: dict[str, tuple[str, pd.DataFrame]], points: dict, title: str = "
     bands : dict of name to (color, table as `evaluate.bands` returns it)
         The first one gets its band.
     points : dict of name to figures as `evaluate.measure` returns them
-    title : str
+    whole : bool
+        Show the whole of both axes, and not the corners only.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.9))
     for i, (name, (color, table)) in enumerate(bands.items()):
@@ -201,12 +272,11 @@ def roc(bands: dict[str, tuple[str, pd.DataFrame]], points: dict, title: str = "
     _points(right, points, "true", "ppv")
     left.plot([0, 1], [0, 1], color=GRAY, linestyle=":", linewidth=1)
     left.set(xlabel="1 - specificity: healthy children called ill", ylabel="sensitivity: ill children found",
-             title="ROC", xlim=(-0.01, 0.5), ylim=(0.5, 1.01))
+             title="ROC", xlim=(-0.01, 1.01 if whole else 0.5), ylim=(-0.01 if whole else 0.5, 1.01))
     low = min(0.6, *(table.precision.min() for _, table in bands.values()))
     right.set(xlabel="sensitivity: ill children found", ylabel="precision: of those called ill, how many are",
-              title="Precision and recall", xlim=(0.5, 1.01), ylim=(low - 0.01, 1.01))
+              title="Precision and recall", xlim=(-0.01 if whole else 0.5, 1.01), ylim=(low - 0.01, 1.01))
     left.legend(frameon=False, loc="lower right", fontsize=9)
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
 
@@ -329,27 +399,51 @@ def robustness(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def seed_points(table: pd.DataFrame, others: pd.DataFrame) -> Figure:
+def seed_points(table: pd.DataFrame, others: pd.DataFrame, name: str = "this network") -> Figure:
     """Accuracy and AUC on test of every seed (dots), their mean (line), and the answers they are held against.
 
     Parameters
     ----------
     table : DataFrame with ``accuracy`` and ``auc``, one row a seed
     others : DataFrame with ``answer``, ``accuracy``, ``auc`` (NaN where none was published)
+    name : str
+        Of the network.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.4, 0.36 * len(others) + 1.3), sharey=True)
-    for axis, name in zip(axes, ("accuracy", "auc")):
-        axis.scatter(table[name], [0] * len(table), color=VERMILION, s=45, alpha=0.7)
-        axis.plot([table[name].mean()] * 2, [-0.35, 0.35], color=VERMILION, linewidth=3)
-        axis.axvline(table[name].mean(), color=VERMILION, linestyle=":", linewidth=1, zorder=0)
-        axis.scatter(others[name], np.arange(len(others)) + 1, color="black", s=35)
-        for y, value in enumerate([table[name].mean(), *others[name]]):
+    low = min(0.85, np.nanmin([*table[["accuracy", "auc"]].min(), *others[["accuracy", "auc"]].min()]) - 0.05)
+    for axis, what in zip(axes, ("accuracy", "auc")):
+        axis.scatter(table[what], [0] * len(table), color=VERMILION, s=45, alpha=0.7)
+        axis.plot([table[what].mean()] * 2, [-0.35, 0.35], color=VERMILION, linewidth=3)
+        axis.axvline(table[what].mean(), color=VERMILION, linestyle=":", linewidth=1, zorder=0)
+        axis.scatter(others[what], np.arange(len(others)) + 1, color="black", s=35)
+        for y, value in enumerate([table[what].mean(), *others[what]]):
             if not np.isnan(value):
                 axis.annotate(f"{value:.3f}", (value, y), xytext=(9, -4), textcoords="offset points", fontsize=9)
-        axis.set(title={"auc": "AUC"}.get(name, name), xlim=(0.45, 1.06))
+        axis.set(title={"auc": "AUC"}.get(what, what), xlim=(low, 1 + 0.11 * (1 - low)))
         axis.tick_params(axis="y", length=0)
-    axes[0].set_yticks(range(len(others) + 1), [f"this network, {len(table)} seeds", *others.answer])
+    axes[0].set_yticks(range(len(others) + 1), [f"{name}, {len(table)} seeds", *others.answer])
     axes[0].set_ylim(len(others) + 0.6, -0.7)
+    return figure
+
+
+def sizes_and_scores(table: pd.DataFrame, small: dict) -> Figure:
+    """AUC on test against the number of parameters: backbones with their 95% intervals, and the small network.
+
+    Parameters
+    ----------
+    table : DataFrame with ``backbone``, ``parameters``, ``auc``, ``auc_low``, ``auc_high``
+    small : dict with ``parameters``, ``auc``, ``auc_low``, ``auc_high``; these two are its worst and best seed
+    """
+    figure, axis = plt.subplots(figsize=(7.5, 3.6))
+    marks = [*table.to_dict("records"), {**small, "backbone": "small network of 04"}]
+    for row in marks:
+        color = VERMILION if row is marks[-1] else BLUE
+        axis.plot([row["parameters"]] * 2, [row["auc_low"], row["auc_high"]], color=color, alpha=0.4, linewidth=3)
+        axis.scatter(row["parameters"], row["auc"], s=55, color=color, zorder=3)
+        axis.annotate(f"{row['backbone']}  {row['auc']:.3f}", (row["parameters"], row["auc"]), xytext=(8, -4),
+                      textcoords="offset points", fontsize=9)
+    counts = [row["parameters"] for row in marks]
+    axis.set(xscale="log", xlabel="parameters", ylabel="AUC on test", xlim=(min(counts) / 1.5, max(counts) * 4))
     return figure
 
 
@@ -508,7 +602,7 @@ def shift(finding: dict, other: str) -> Figure:
 def letters(facts: pd.DataFrame, manifest: pd.DataFrame, inside: pd.Series) -> Figure:
     """Where the letter stands, and how large it is, by class and folder; films `inside` the hard block in black."""
     figure, axes = plt.subplots(1, 4, figsize=(9.4, 3.0), sharex=True, sharey=True)
-    names = manifest.groupby("label").class_name.first()
+    names = class_names(manifest)
     for axis, (part, label) in zip(axes, [("train", 0), ("train", 1), ("test", 0), ("test", 1)]):
         rows = (manifest.folder == part) & (manifest.label == label)
         for chosen, color in ((rows & ~inside, BY_LABEL[label]), (rows & inside, "black")):

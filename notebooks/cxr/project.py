@@ -30,8 +30,13 @@ class Problem(Exception):
         return [f"Problem: {self}"]
 
 
+def located(path: str | os.PathLike) -> Path:
+    """A path that a reader has written: ``~`` is the home folder, and a relative one starts at the top folder."""
+    return ROOT / Path(path).expanduser()
+
+
 def _folder(variable: str, default: str) -> Path:
-    return ROOT / Path(os.environ.get(variable) or default).expanduser()
+    return located(os.environ.get(variable) or default)
 
 
 def data_dir() -> Path:

@@ -16,6 +16,7 @@ from .chain import Step
 from .project import ROOT, Problem
 
 START, END = "<!-- figures: written by `make figures` from results/05_metrics.json -->", "<!-- end of figures -->"
+BEYOND, BEYOND_END = "<!-- beyond: written by `make figures` from results/ -->", "<!-- end of beyond -->"
 SPEED, SPEED_END = "<!-- speed: written by `make figures` from benchmarks/speed.csv -->", "<!-- end of speed -->"
 NAMES = {"accuracy": "accuracy", "auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity",
          "average_precision": "average precision", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
@@ -66,6 +67,45 @@ def figures() -> str:
         "[05 Evaluate](notebooks/05_evaluate.ipynb) and the [model card](results/MODEL_CARD.md)."])
 
 
+def beyond() -> str:
+    """README's table of the notebooks beyond the first five, from their JSON files.
+
+    Raises
+    ------
+    Problem
+        One of them was not run, or its results are stale.
+    """
+    step = Step("00_publish")
+    moved, kinds, gate, away = (step.read(name) for name in ("07_metrics.json", "08_metrics.json", "09_gate.json",
+                                                             "10_external.json"))
+    explained, sealed = step.read("06_explain.json"), step.read("05_metrics.json")["images"]["test"]
+
+    def spread(facts: dict, name: str) -> str:
+        return plus_minus(facts["mean"][name], facts["sd"][name])
+
+    inside = {name: f"{row['mean']:.0%}" for name, row in explained["inside"].items()}
+    rows = [("06", "Explain", "06_explain", "attention inside the lungs, validation films",
+             f"{inside['this network']}; plain CNN {inside['plain CNN']}; spread evenly {inside['spread evenly']}"),
+            ("07", "Transfer", "07_transfer", f"{moved['backbone']}, {moved['seeds']['count']} seeds",
+             f"accuracy {spread(moved['seeds'], 'accuracy')}, AUC {spread(moved['seeds'], 'auc')}, sensitivity "
+             f"{spread(moved['seeds'], 'sensitivity')}, specificity {spread(moved['seeds'], 'specificity')}")]
+    for which, title in (("small", "from scratch"), ("backbone", kinds["backbone"])):
+        own = kinds["test"][which]
+        rows.append(("08", "Subtypes", "08_subtypes", f"{', '.join(kinds['kinds'])}: {title}, {kinds['seeds']} seeds",
+                     f"accuracy {spread(own, 'accuracy')}, macro F1 {spread(own, 'macro_f1')}, macro AUC "
+                     f"{spread(own, 'macro_auc')}"))
+    rows.append(("09", "Predict", "09_predict", "the gate says \"cannot tell\"",
+                 f"of {gate['refused_of_test']:.1%} of the {sealed} films, of {gate['refused_of_strange']:.1%} of "
+                 f"pictures of other things, of {gate['refused_of_altered']:.1%} of films altered beyond use"))
+    own = [*away["figures"].items()][-1]
+    rows.append(("10", "External", "10_external", f"{own[0]} ({away['films']} films)"
+                 + (": validation films, other framing and exposure" if away["what_if"] else ""),
+                 f"AUC {own[1]['value']['auc']:.3f}, the gate refuses {away['refused']:.1%}"))
+    return "\n".join(["| notebook | what | on the test folder, if not said otherwise |", "|---|---|---|",
+                      *(f"| [{number} {title}](notebooks/{file}.ipynb) | {what} | {found} |"
+                        for number, title, file, what, found in rows)])
+
+
 def speed() -> str:
     """README's table of speeds, from ``benchmarks/speed.csv``.
 
@@ -92,10 +132,11 @@ def _replace(path: Path, text: str) -> None:
 
 
 def write_figures() -> None:
-    """Put `figures` and `speed` into README, each between its two marks."""
+    """Put `figures`, `beyond` and `speed` into README, each between its two marks."""
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    for start, end, table in ((START, END, figures()), (SPEED, SPEED_END, speed())):
+    for start, end, table in ((START, END, figures()), (BEYOND, BEYOND_END, beyond()),
+                              (SPEED, SPEED_END, speed())):
         text = re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _, own=f"{start}\n{table}\n{end}": own, text,
                       flags=re.DOTALL)
     _replace(path, text)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from . import evaluate
 from .backend import keras, tf
-from .project import Problem, shown
+from .project import Problem, checkpoint_dir, shown
 
 
 def versions() -> dict:
@@ -25,7 +25,7 @@ def versions() -> dict:
 
 
 def devices():
-    """Use what the machine has: one strategy over all GPUs with mixed precision, or the CPU as it is.
+    """Use what the machine has: one strategy over all GPUs, or the CPU as it is; 32 bits a number on both.
 
     Returns
     -------
@@ -36,12 +36,10 @@ def devices():
     """
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        keras.mixed_precision.set_global_policy("float32")
         return tf.distribute.get_strategy(), f"{os.cpu_count()} CPU cores, float32"
-    keras.mixed_precision.set_global_policy("mixed_float16")
     strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    return strategy, f"{len(gpus)} x {name}, mixed float16"
+    return strategy, f"{len(gpus)} x {name}, float32"
 
 
 def peak_memory() -> float:
@@ -55,18 +53,20 @@ def peak_memory() -> float:
 
 
 def class_weights(labels: np.ndarray) -> np.ndarray:
-    """One weight an image, so that both classes weigh the same in the loss; their mean is 1.
+    """One weight an image, so that all classes weigh the same in the loss; their mean is 1.
 
     Parameters
     ----------
-    labels : ndarray of 0 and 1, shape (images,)
+    labels : ndarray of int, shape (images,)
+        The class, from 0; each has at least one image.
 
     Returns
     -------
     ndarray of float32, shape (images,)
     """
     labels = np.asarray(labels, int)
-    return (len(labels) / 2 / np.bincount(labels, minlength=2))[labels].astype("float32")
+    counts = np.bincount(labels)
+    return (len(labels) / len(counts) / counts)[labels].astype("float32")
 
 
 class Batches(keras.utils.PyDataset):
@@ -78,7 +78,8 @@ class Batches(keras.utils.PyDataset):
     Parameters
     ----------
     pictures : ndarray of uint8, shape (images, size, size)
-    labels, weights : ndarray, shape (images,)
+    labels : ndarray, shape (images,) or (images, classes)
+    weights : ndarray, shape (images,)
     size : int
         Images a batch.
     seed : int
@@ -184,11 +185,11 @@ class Run(keras.callbacks.Callback):
     def __exit__(self, kind, error, trace):
         if kind and issubclass(kind, tf.errors.ResourceExhaustedError):
             raise Problem(f"The memory does not hold {self.batches.size} images a step: set BATCH_SIZE to "
-                          f"{max(1, self.batches.size // 2)} in the parameters of 04_train.ipynb.") from None
+                          f"{max(1, self.batches.size // 2)} in the parameters of the notebook.") from None
         if kind is None:
             if self.best is None:
-                raise Problem("The loss is not a number from the first epoch on: set LEARNING_RATE in the parameters "
-                              "of 04_train.ipynb to a tenth.")
+                raise Problem("The loss is not a number from the first epoch on: set the learning rate in the "
+                              "parameters of the notebook to a tenth.")
             self._assign(self.learner.variables, self.best)
             if self.brief:
                 kept = self.rows[self.best_epoch - 1]
@@ -291,6 +292,36 @@ class Run(keras.callbacks.Callback):
                     continue
                 differing = sorted(key for key in {*other, *self.settings} if other.get(key) != self.settings.get(key))
                 print(f"Not used: the checkpoint in {shown(path.parent)}/ (another {', '.join(differing)}).")
+
+
+def fit(network: keras.Model, learner: keras.Model, batches: Batches, validation: tuple[np.ndarray, np.ndarray],
+        settings: dict, epochs: int, patience: int, brief: bool = True) -> Run:
+    """Train `learner`, which holds `network`, as a `Run`; at the end `network` has its best weights.
+
+    Parameters
+    ----------
+    network : keras.Model
+    learner : keras.Model
+        Compiled; augmentation and `network`.
+    batches : Batches
+    validation : (pictures, labels)
+        uint8, shape (images, size, size), and what `learner` should say of them.
+    settings : dict
+        All that the result depends on beside the network, the precision and Keras' version, which are added.
+    epochs, patience, brief
+        As for `Run`.
+
+    Returns
+    -------
+    Run
+    """
+    settings = settings | {"network": network.to_json(), "precision": keras.config.dtype_policy().name,
+                           "keras": keras.__version__}
+    run = Run(learner, batches, settings, checkpoint_dir(), epochs, patience, brief)
+    with run:
+        learner.fit(batches, initial_epoch=run.start, epochs=epochs, shuffle=False, verbose=0, callbacks=[run],
+                    validation_data=(validation[0][..., None], validation[1]), validation_batch_size=128)
+    return run
 
 
 def fingerprint(*what) -> str:
