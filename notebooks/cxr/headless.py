@@ -115,6 +115,13 @@ def run(notebooks: list[Path], output: Path, parameters: dict[str, dict] | None 
         print(f"--- {notebook.name} done in {time.perf_counter() - started:.0f} s", flush=True)
 
 
+def _parameters(notebook: Path) -> dict[str, str]:
+    """Names in the cell tagged ``parameters``, each with the first character of its value: a quote where it is text."""
+    source = "\n".join(cell.source for cell in nbformat.read(notebook, as_version=4).cells
+                       if "parameters" in cell.metadata.get("tags", []))
+    return dict(re.findall(r"^(\w+) = (.)", source, re.MULTILINE))
+
+
 def settings(wanted: str) -> dict[str, object]:
     """Parameters from the command line: ``"SEEDS=1 EPOCHS=12"``; one that is text is taken as it stands.
 
@@ -125,9 +132,7 @@ def settings(wanted: str) -> dict[str, object]:
     """
     known, found = {}, {}
     for path in choose("all"):
-        for cell in nbformat.read(path, as_version=4).cells:
-            if "parameters" in cell.metadata.get("tags", []):
-                known |= dict(re.findall(r"^(\w+) = (.)", cell.source, re.MULTILINE))
+        known |= _parameters(path)
     for word in wanted.split():
         name, _, value = word.partition("=")
         if name not in known:
@@ -146,9 +151,8 @@ def settings(wanted: str) -> dict[str, object]:
 
 def _own(notebook: Path, chosen: dict) -> dict:
     """Those of the `chosen` parameters that this notebook has."""
-    source = "\n".join(cell.source for cell in nbformat.read(notebook, as_version=4).cells
-                       if "parameters" in cell.metadata.get("tags", []))
-    return {name: value for name, value in chosen.items() if re.search(rf"^{name} = ", source, re.MULTILINE)}
+    known = _parameters(notebook)
+    return {name: value for name, value in chosen.items() if name in known}
 
 
 def _summary() -> str:
