@@ -52,8 +52,8 @@ def test_most_films_pass_and_strangers_do_not(fitted):
 
 @pytest.mark.parametrize("change, said", [
     (lambda p: 255 - p, "is inverted"), (lambda p: p[:, ::-1, ::-1], "is upside down"),
-    (lambda p: np.rot90(p, 1, (1, 2)), "lies on its other side"),
-    (lambda p: np.rot90(p, 3, (1, 2)), "lies on its side")])
+    (lambda p: np.rot90(p, 1, (1, 2)), "is turned counterclockwise"),
+    (lambda p: np.rot90(p, 3, (1, 2)), "is turned clockwise")])
 def test_a_film_held_the_wrong_way_is_told_so(fitted, change, said):
     model, limits, fresh = fitted
     found = gate.reasons(model, change(fresh).copy(), limits)

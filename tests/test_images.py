@@ -392,3 +392,29 @@ def test_changes_do_what_their_names_say():
     one_sided = gray.copy()
     one_sided[:, :, :10] = 0
     np.testing.assert_array_equal(dict(images.changes(one_sided))["mirrored"], one_sided[:, :, ::-1])
+
+
+def test_unpractised_changes_change_every_picture_and_repeat(films):
+    before = films.copy()
+    found = images.unpractised(films)
+    np.testing.assert_array_equal(films, before)
+    assert list(found) == list(images.UNPRACTISED) and len(found) == 7
+    for name, changed in found.items():
+        assert changed.shape == films.shape and changed.dtype == np.uint8
+        assert all((own != old).mean() > 0.01 for own, old in zip(changed, films)), name
+        np.testing.assert_array_equal(changed, images.unpractised(films)[name])
+    assert not np.array_equal(images.unpractised(films, 1)["veiled"], found["veiled"])
+
+
+def test_unpractised_changes_do_what_their_names_say(films):
+    found = images.unpractised(films)
+    grain = {name: np.abs(np.diff(own.astype(float), axis=2)).mean() for name, own in found.items()}
+    plain = np.abs(np.diff(films.astype(float), axis=2)).mean()
+    assert grain["veiled"] < plain and grain["coarse"] < plain < grain["sharpened"]
+    assert found["veiled"].min() > films.min()
+    counts = np.bincount(found["equalised"].ravel() // 64, minlength=4) / found["equalised"].size
+    assert np.abs(counts - 0.25).max() < np.abs(np.bincount(films.ravel() // 64, minlength=4) / films.size - 0.25).max()
+    assert (found["lettered"] >= np.minimum(films, 190)).all() and found["lettered"].mean() > films.mean()
+    for picture in found["narrowed"]:
+        columns, rows = picture.max(axis=0) == 0, picture.max(axis=1) == 0
+        assert columns[0] and columns[-1] or rows[0] and rows[-1]

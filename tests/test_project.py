@@ -2,13 +2,14 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 
-from cxr import card, chain, publish
+from cxr import card, chain, project, publish
 from cxr.project import ROOT, Problem
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -141,6 +142,17 @@ def test_no_file_and_no_cell_or_output_holds_a_secret():
     ("ghp_" + 36 * "A", "a GitHub token"), ("AIza" + 35 * "x", "a Google key")])
 def test_the_search_for_secrets_finds_them(text, what):
     assert secrets(text) == [what]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "table.csv"
+    with project.whole(target) as unfinished:
+        unfinished.write_text("new")
+        assert not target.exists()
+    with pytest.raises(OSError), project.whole(target) as unfinished:
+        unfinished.write_text("half")
+        raise OSError("the disk is full")
+    assert target.read_text() == "new" and os.listdir(tmp_path) == ["table.csv"]
 
 
 def test_style():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr import augment, train
@@ -393,4 +394,14 @@ def test_seed_facts_part_the_draws(tmp_path):
     assert facts["val_auc"] == 1 and facts["val_accuracy"] == 1
     stressed = evaluate.measure(np.tile(label, 2), [0.1, 0.7, 0.6, 0.9, 0.3, 0.2, 0.1, 0.9], facts["threshold"])
     assert facts["stress_auc"] == stressed["auc"] and facts["stress_specificity"] == stressed["specificity"]
-    assert facts["epochs"] == 2 and len(facts["weights_sha256"]) == 64
+    assert facts["epochs"] == 2 and len(facts["weights_sha256"]) == 64 and "unpractised_auc" not in facts
+    odd = train.seed_facts(small_network(), run, label, np.tile([0.1, 0.2, 0.8, 0.9], (2, 1)),
+                           np.array([False, True, True, False]), np.array([[0.1, 0.2, 0.8, 0.9], [0.9, 0.2, 0.8, 0.1]]))
+    assert odd["unpractised_auc"] == (1 + 0.25) / 2
+
+
+def test_the_seed_in_the_middle_is_the_one_to_show():
+    table = pd.DataFrame({"seed": [0, 1, 2, 3], "stress_auc": [0.99, 0.95, 0.98, 0.97], "other": [1, 2, 3, 4]})
+    assert train.median_seed(table) == 3
+    assert train.median_seed(table[table.seed != 0]) == 3
+    assert train.median_seed(table, "other") == 1

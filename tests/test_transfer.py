@@ -72,6 +72,7 @@ def test_a_file_that_holds_no_weights_is_named(monkeypatch, tmp_path, content):
         transfer.pretrained("MobileNetV2 0.35", SIZE)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
 def test_weights_of_another_network_are_named(monkeypatch, tmp_path, base):
     monkeypatch.setenv("KERAS_WEIGHTS_DIR", str(tmp_path))
     base.save_weights(tmp_path / "mobilenet_v2_1.00_224.weights.h5")

@@ -9,7 +9,8 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
-def _with(value: float, interval: list[float]) -> str:
+def with_interval(value: float, interval: list[float]) -> str:
+    """``0.931 (0.911 to 0.950)``."""
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
@@ -38,12 +39,12 @@ def write(metrics: dict, run: dict, opened: int) -> str:
     test, flow = metrics["test"], metrics["flow"]
     own, interval, seeds = test["at_chosen_threshold"], test["intervals_95"], test["seeds"]
     rows = "\n".join(
-        f"| {title} | {_with(own[name], interval[name])} | {plus_minus(seeds['mean'][name], seeds['sd'][name])} "
+        f"| {title} | {with_interval(own[name], interval[name])} | {plus_minus(seeds['mean'][name], seeds['sd'][name])} "
         f"| {test['ensemble'][name]:.3f} |"
         for name, title in (("accuracy", "accuracy"), ("auc", "AUC"), ("sensitivity", "sensitivity"),
                             ("specificity", "specificity"), ("ppv", "PPV"), ("npv", "NPV")))
     groups = "\n".join(f"- {row['group']}, {row['images']} films: " + ", ".join(
-        f"{title} " + _with(row[name], [row[f"{name}_low"], row[f"{name}_high"]])
+        f"{title} " + with_interval(row[name], [row[f"{name}_low"], row[f"{name}_high"]])
         for name, title in (("sensitivity", "sensitivity"), ("specificity", "specificity")) if row[name] is not None)
         for row in test["subgroups"][1:])
     bedside = "\n".join(f"| {row['use']} | {row['threshold']:.3f} | {_percent(row['prevalence'])} | {row['ppv']:.3f} "

@@ -203,14 +203,14 @@ class Step:
         self.writes[name] = sha256
         return table
 
-    def write(self, name: str, content: pd.DataFrame | dict | str | Callable[[Path], object]) -> None:
+    def write(self, name: str, content: pd.DataFrame | dict | str | bytes | Callable[[Path], object]) -> None:
         """Write an artifact whole or not at all: under a temporary name first, then renamed.
 
         Parameters
         ----------
         name : str
             File name; it starts with this step's number, but for the model card.
-        content : DataFrame, dict, str, Figure, or a function that writes to the path it is given
+        content : DataFrame, dict, str, bytes, Figure, or a function that writes to the path it is given
             A figure of synthetic images is marked as such before it is saved.
 
         Raises
@@ -240,6 +240,8 @@ class Step:
             path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         elif isinstance(content, str):
             path.write_text(content, encoding="utf-8")
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
         elif hasattr(content, "savefig"):
             if self.dataset.get("synthetic"):
                 content.text(0.5, 0.5, "SYNTHETIC", fontsize=min(40, 7 * content.get_figwidth()), color="crimson",

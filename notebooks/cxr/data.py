@@ -62,8 +62,8 @@ def _subfolders(folder: Path) -> dict[str, Path]:
                 if other != path:
                     raise Problem(f"{shown(folder)} holds both {other.name}/ and {path.name}/: merge them into one.")
     except OSError as error:
-        raise Problem(f"{shown(folder)} can't be listed ({error.strerror}): make it readable, or set CHEST_XRAY_DIR to "
-                      "another folder.") from None
+        raise Problem(f"{shown(folder)} can't be listed ({error.strerror}): make it readable, or name "
+                      "another folder (CHEST_XRAY_DIR; in 10_external.ipynb, FOLDER).") from None
     return found
 
 
@@ -88,11 +88,27 @@ def _classes(folder: Path) -> dict[str, int]:
         if part not in parts:
             raise Problem(f"{shown(folder)} has no {part}/ folder: set CHEST_XRAY_DIR to the folder that holds train/ "
                           "and test/, or empty it and run 01_download.ipynb to fetch the data set.")
-    names = sorted({name for part in ("train", "val", "test") if part in parts for name in _subfolders(parts[part])})
+    return _labels(folder, {name for part in ("train", "val", "test") if part in parts
+                            for name in _subfolders(parts[part])})
+
+
+def _labels(folder: Path, names: set[str]) -> dict[str, int]:
     if len(names) < 2 or "normal" not in names:
-        raise Problem(f"{shown(folder)} has the class folders {', '.join(names) or '(none)'}: two at least are needed, "
-                      "one of them called normal.")
-    return {name: int(name != "normal") for name in names}
+        raise Problem(f"{shown(folder)} has the class folders {', '.join(sorted(names)) or '(none)'}: two at least are "
+                      "needed, one of them called normal.")
+    return {name: int(name != "normal") for name in sorted(names)}
+
+
+def class_folders(folder: Path) -> list[tuple[Path, int]]:
+    """The class folders in `folder`, each with its label: 0 for that called normal, in any letter case, 1 for others.
+
+    Raises
+    ------
+    Problem
+        It can't be listed, two are called the same, fewer than two are there, or none is called normal.
+    """
+    found = _subfolders(folder)
+    return [(found[name], label) for name, label in _labels(folder, set(found)).items()]
 
 
 def _examine(path: Path, name: str, folder: Path) -> dict | str:

@@ -11,22 +11,21 @@ import numpy as np
 from .backend import keras, tf, without_notes
 
 
-def litert(network: keras.Model):
-    """A writer for `chain.Step.write`: the network as one ``.tflite`` file, gray values of 0 to 255 in."""
-    def write(path: Path) -> None:
-        with tempfile.TemporaryDirectory() as scratch, without_notes():
-            network.export(scratch, format="tf_saved_model", verbose=False)
-            path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(scratch).convert())
-    return write
+def bundles(network: keras.Model) -> tuple[bytes, bytes]:
+    """The network as a TensorFlow SavedModel, its folder packed into one ``.zip``, and the same as a ``.tflite`` file.
 
+    Both take gray values of 0 to 255.
 
-def saved_model(network: keras.Model):
-    """A writer for `chain.Step.write`: the network as a TensorFlow SavedModel, its folder packed into one ``.zip``."""
-    def write(path: Path) -> None:
-        with tempfile.TemporaryDirectory() as scratch, without_notes():
-            network.export(scratch, format="tf_saved_model", verbose=False)
-            shutil.make_archive(str(path.with_suffix("")), "zip", scratch)
-    return write
+    Returns
+    -------
+    saved_model, litert : bytes
+        Contents of the two files.
+    """
+    with tempfile.TemporaryDirectory() as scratch, without_notes():
+        model = Path(scratch) / "model"
+        network.export(model, format="tf_saved_model", verbose=False)
+        packed = shutil.make_archive(str(model), "zip", model)
+        return Path(packed).read_bytes(), tf.lite.TFLiteConverter.from_saved_model(str(model)).convert()
 
 
 def by_litert(path: Path, pictures: np.ndarray) -> np.ndarray:

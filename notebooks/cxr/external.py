@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from . import films
 from .audit import shift
 from .clinical import logit
-from .data import patient_of
+from .data import class_folders, patient_of
 from .evaluate import checked, youden_threshold
 from .project import Problem, cache_dir, located, shown
 
@@ -39,12 +39,8 @@ def survey(folder: str | Path) -> pd.DataFrame:
     folder = located(folder)
     if not folder.is_dir():
         raise Problem(f"{shown(folder)} is not there: set FOLDER to a folder that holds normal/ and another class.")
-    classes = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith((".", "__"))]
-    if "normal" not in [path.name.lower() for path in classes] or len(classes) < 2:
-        raise Problem(f"{shown(folder)} has the class folders {', '.join(path.name for path in classes) or '(none)'}: "
-                      "two at least are needed, one of them called normal.")
-    rows = [{"path": path.relative_to(folder).as_posix(), "class_name": one.name,
-             "label": int(one.name.lower() != "normal")} for one in classes for path in films.collect(one)]
+    rows = [{"path": path.relative_to(folder).as_posix(), "class_name": one.name, "label": label}
+            for one, label in class_folders(folder) for path in films.collect(one)]
     table = pd.DataFrame(rows)
     table["patient"] = [patient_of(path.removesuffix(Path(path).suffix) if Path(path).suffix.lower() in films.SUFFIXES
                                    else path) for path in table.path]

@@ -125,8 +125,7 @@ def _stretched(pixels: np.ndarray) -> np.ndarray:
 
 
 def _squeezed(pixels: np.ndarray, size: int) -> np.ndarray:
-    picture = Image.fromarray(pixels.round().astype(np.uint8))
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+    return images.squeezed(Image.fromarray(pixels.round().astype(np.uint8)), size)
 
 
 def _from_dicom(content: bytes, size: int, ages: tuple[float, float]) -> Film:

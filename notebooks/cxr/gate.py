@@ -15,8 +15,8 @@ SIDE = 32
 COMPONENTS = 40
 MARGIN = 0.3  # of the log-distance, by which another way to hold the picture must fit better
 WAYS = {"is inverted: bone must be white": lambda p: 255 - p,
-        "lies on its side": lambda p: np.rot90(p, 1, (1, 2)),
-        "lies on its other side": lambda p: np.rot90(p, 3, (1, 2)),
+        "is turned clockwise": lambda p: np.rot90(p, 1, (1, 2)),
+        "is turned counterclockwise": lambda p: np.rot90(p, 3, (1, 2)),
         "is upside down": lambda p: np.rot90(p, 2, (1, 2))}
 STRANGE = "is not like the frontal chest X-rays that the network was trained on"
 

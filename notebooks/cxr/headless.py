@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 
 from . import card, chain, download, practice
-from .project import ROOT, Problem, cache_dir, results_dir, shown
+from .project import ROOT, Problem, cache_dir, results_dir, shown, whole
 
 CORE = ("01", "02", "03", "04", "05")
 
@@ -82,21 +82,18 @@ def execute(notebook: Path, output: Path, parameters: dict | None = None) -> Non
     """
     import papermill
 
-    unfinished = output.with_name(f".unfinished_{os.getpid()}_{output.name}")
     try:
-        papermill.execute_notebook(notebook, unfinished, parameters or {}, kernel_name="python3", language="python",
-                                   cwd=ROOT / "notebooks", progress_bar=False, stdout_file=sys.stdout,
-                                   stderr_file=sys.stderr, extra_arguments=["--IPKernelApp.log_level=40"])
-        result = tidy(nbformat.read(unfinished, as_version=4))
-        nbformat.write(result, unfinished)
-        os.replace(unfinished, output)
+        with whole(output) as unfinished:
+            papermill.execute_notebook(notebook, unfinished, parameters or {}, kernel_name="python3", language="python",
+                                       cwd=ROOT / "notebooks", progress_bar=False, stdout_file=sys.stdout,
+                                       stderr_file=sys.stderr, extra_arguments=["--IPKernelApp.log_level=40"])
+            result = tidy(nbformat.read(unfinished, as_version=4))
+            nbformat.write(result, unfinished)
     except papermill.PapermillExecutionError as error:
         if error.ename == "Problem":
             raise Problem(error.evalue) from None
         raise Problem(f"{notebook.name} stopped in cell {error.exec_count} with {error.ename}: {error.evalue} "
                       f"(open it in Jupyter and run that cell to see where).") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def run(notebooks: list[Path], output: Path, parameters: dict[str, dict] | None = None) -> None:

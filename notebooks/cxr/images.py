@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import ExifTags, Image, ImageFilter
+from PIL import ExifTags, Image, ImageDraw, ImageFilter, ImageFont
 from PIL.Image import Transpose
+from skimage import exposure
 
-from .project import Problem, cache_dir, shown
+from .project import Problem, cache_dir, shown, whole
 
 DECODER = 1  # raise it when `decode` changes, so that old caches are not read
 
@@ -53,6 +54,11 @@ def upright(picture: Image.Image) -> Image.Image:
     return picture.transpose(turn) if turn is not None else picture
 
 
+def squeezed(picture: Image.Image, size: int) -> np.ndarray:
+    """The whole picture in gray, squeezed into a square: uint8, shape (size, size)."""
+    return np.asarray(picture.convert("L").resize((size, size), Image.Resampling.BICUBIC))
+
+
 def decode(source: bytes | Path, size: int) -> np.ndarray:
     """Decode one picture to gray, `size` x `size` pixels, the whole picture squeezed into the square.
 
@@ -68,7 +74,7 @@ def decode(source: bytes | Path, size: int) -> np.ndarray:
         picture = upright(picture)
         if picture.mode.startswith("I"):  # 16 bits a pixel, which convert("L") would clip
             picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
-        return np.asarray(picture.convert("L").resize((size, size), Image.Resampling.BICUBIC))
+        return squeezed(picture, size)
 
 
 def load(table: pd.DataFrame, folder: Path, size: int) -> np.ndarray:
@@ -130,14 +136,10 @@ def _read_cache(cached: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
 
 
 def _write_cache(cached: Path, pictures: np.ndarray) -> None:
-    unfinished = cached.with_name(f".{os.getpid()}.{cached.name}")
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole(cached) as unfinished:
             np.save(unfinished, pictures)
-            os.replace(unfinished, cached)
-        finally:
-            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise Problem(f"The image cache in {shown(cached.parent)} can't be written ({error.strerror or error}): free "
                       "the disk or make the folder writable, or set CXR_CACHE_DIR to another folder.") from error
@@ -161,6 +163,13 @@ def swap_corners(picture: np.ndarray, other: np.ndarray, rng: np.random.Generato
         for columns in (slice(wide), slice(size - wide, None)):
             result[rows, columns] = other[rows, columns]
     return result
+
+
+def _others(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another picture for each, whatever its class."""
+    order, others = rng.permutation(len(pictures)), np.empty_like(pictures)
+    others[order] = pictures[np.roll(order, 1)]  # in a ring, so that none meets itself
+    return others
 
 
 def blur(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -198,10 +207,8 @@ def stress(pictures: np.ndarray, seed: int) -> np.ndarray:
     ndarray of uint8, the shape of `pictures`
     """
     rng = np.random.default_rng(seed)
-    order, others = rng.permutation(len(pictures)), np.empty_like(pictures)
-    others[order] = pictures[np.roll(order, 1)]  # in a ring, so that none meets itself
     changed = (recode(expose(blur(reframe(swap_corners(own, other, rng), rng), rng), rng), rng)
-               for own, other in zip(pictures, others))
+               for own, other in zip(pictures, _others(pictures, rng)))
     return np.stack(list(changed)) if len(pictures) else pictures
 
 
@@ -218,6 +225,82 @@ def with_stressed(pictures: np.ndarray, draws: int) -> np.ndarray:
     ndarray of uint8, shape ((1 + draws) * images, size, size)
     """
     return np.concatenate([pictures, *(stress(pictures, seed) for seed in range(draws))])
+
+
+# --- what nothing is trained on: neither in the augmentation of 03 nor in `stress` ---
+
+def _equalised(picture, rng):
+    return 255 * exposure.equalize_hist(picture)
+
+
+def _locally_equalised(picture, rng):
+    """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994), as many viewers apply it."""
+    tile = len(picture) // int(rng.integers(3, 8))
+    return 255 * exposure.equalize_adapthist(picture, tile, clip_limit=rng.uniform(0.005, 0.03))
+
+
+def _veiled(picture, rng):
+    """Scatter: a bright veil, and less contrast in what is smaller than a twelfth of the picture."""
+    smooth = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(len(picture) / 12)), float)
+    veil, left = rng.uniform(20, 60), rng.uniform(0.4, 0.7)
+    return smooth * (1 - veil / 255) + veil + (picture - smooth) * left
+
+
+def _narrowed(picture, rng):
+    """One side shorter by a fifth to a third, black beside it: a narrow film that was not squeezed."""
+    size = len(picture)
+    short = round(size / rng.uniform(1.25, 1.45))
+    box = [(short, size), (size, short)][rng.integers(2)]
+    ground = Image.new("L", (size, size))
+    ground.paste(Image.fromarray(picture).resize(box), ((size - box[0]) // 2, (size - box[1]) // 2))
+    return np.asarray(ground)
+
+
+def _lettered(picture, rng):
+    """A large bold R at the upper left, as far in as the lung, and print in three corners."""
+    size, film = len(picture), Image.fromarray(picture)
+    pen, at = ImageDraw.Draw(film), tuple(rng.uniform(0.02, 0.18, 2) * size)
+    bold = rng.uniform(0.11, 0.2) * size
+    pen.text(at, "R", fill=int(rng.integers(200, 256)), font=ImageFont.load_default(bold), stroke_width=bold // 12)
+    for corner in ((0.75, 0.02), (0.02, 0.92), (0.75, 0.92)):
+        pen.text((corner[0] * size, corner[1] * size), "1234", fill=230, font=ImageFont.load_default(size / 18))
+    return np.asarray(film)
+
+
+def _coarse(picture, rng):
+    size = len(picture)
+    small = Image.fromarray(picture).resize([round(size * rng.uniform(0.4, 0.6))] * 2, Image.Resampling.BOX)
+    return np.asarray(small.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _sharpened(picture, rng):
+    """Unsharp masking with a halo, as an old viewer does it."""
+    mask = ImageFilter.UnsharpMask(int(rng.integers(2, 6)), int(rng.integers(80, 200)), 0)
+    return np.asarray(Image.fromarray(picture).filter(mask))
+
+
+UNPRACTISED = {"equalised": _equalised, "locally equalised": _locally_equalised, "veiled": _veiled,
+               "narrowed": _narrowed, "lettered": _lettered, "coarse": _coarse, "sharpened": _sharpened}
+
+
+def unpractised(pictures: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """The same X-rays under seven changes that nothing is trained on: neither in `stress`, nor in augmentation.
+
+    What a network gains under `stress` may be what its augmentation practised; what it gains here is not.
+
+    Parameters
+    ----------
+    pictures : ndarray of uint8, shape (images, size, size)
+    seed : int
+        The same seed gives the same pictures.
+
+    Returns
+    -------
+    dict of name to ndarray of uint8, the shape of `pictures`
+    """
+    rng = np.random.default_rng(seed)
+    return {name: np.stack([change(picture, rng) for picture in pictures]).round().clip(0, 255).astype(np.uint8)
+            for name, change in UNPRACTISED.items()}
 
 
 def changes(pictures: np.ndarray, seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:
@@ -258,6 +341,5 @@ def changes(pictures: np.ndarray, seed: int = 0) -> Iterator[tuple[str, np.ndarr
     for name, change in single.items():
         yield name, np.stack([np.asarray(change(Image.fromarray(picture))) for picture in pictures])
     rng = np.random.default_rng(seed)
-    order, others = rng.permutation(len(pictures)), np.empty_like(pictures)
-    others[order] = pictures[np.roll(order, 1)]
-    yield "corners of another", np.stack([swap_corners(own, other, rng) for own, other in zip(pictures, others)])
+    yield "corners of another", np.stack([swap_corners(own, other, rng)
+                                          for own, other in zip(pictures, _others(pictures, rng))])

@@ -326,9 +326,10 @@ def reliability(tables: dict[str, pd.DataFrame], figures: dict[str, dict]) -> Fi
         axis.errorbar(table.foretold, table.found, yerr=[table.found - table.low, table.high - table.found], fmt="o",
                       color=VERMILION, capsize=3)
         one = figures[title]
-        axis.text(0.03, 0.97, f"Brier {one['brier']:.3f}\nECE {one['ece']:.3f}\nintercept {one['intercept']:.2f}\n"
-                  f"slope {one['slope']:.2f}", va="top", fontsize=10)
-        axis.set(title=title, xlabel="foretold: mean probability", xlim=(-0.03, 1.03), ylim=(-0.02, 1.03))
+        axis.text(0, 1.02, f"Brier {one['brier']:.3f} · ECE {one['ece']:.3f} · intercept {one['intercept']:.2f} · "
+                  f"slope {one['slope']:.2f}", transform=axis.transAxes, fontsize=9, color=GRAY)
+        axis.set(xlabel="foretold: mean probability", xlim=(-0.03, 1.03), ylim=(-0.02, 1.03))
+        axis.set_title(title, pad=18)
     axes[0, 0].set_ylabel("found: share with pneumonia")
     return figure
 
@@ -427,40 +428,42 @@ def seed_points(table: pd.DataFrame, others: pd.DataFrame, name: str = "this net
 
 
 def sizes_and_scores(table: pd.DataFrame, small: dict) -> Figure:
-    """AUC on test against the number of parameters: backbones with their 95% intervals, and the small network.
+    """AUC on test, a line a network, the smallest on top: backbones with their 95% intervals, and the small network.
 
     Parameters
     ----------
     table : DataFrame with ``backbone``, ``parameters``, ``auc``, ``auc_low``, ``auc_high``
     small : dict with ``parameters``, ``auc``, ``auc_low``, ``auc_high``; these two are its worst and best seed
     """
-    figure, axis = plt.subplots(figsize=(7.5, 3.6))
-    marks = [*table.to_dict("records"), {**small, "backbone": "small network of 04"}]
-    for row in marks:
-        color = VERMILION if row is marks[-1] else BLUE
-        axis.plot([row["parameters"]] * 2, [row["auc_low"], row["auc_high"]], color=color, alpha=0.4, linewidth=3)
-        axis.scatter(row["parameters"], row["auc"], s=55, color=color, zorder=3)
-        axis.annotate(f"{row['backbone']}  {row['auc']:.3f}", (row["parameters"], row["auc"]), xytext=(8, -4),
-                      textcoords="offset points", fontsize=9)
-    counts = [row["parameters"] for row in marks]
-    axis.set(xscale="log", xlabel="parameters", ylabel="AUC on test", xlim=(min(counts) / 1.5, max(counts) * 4))
+    marks = sorted([{**small, "backbone": "small network of 04"}, *table.to_dict("records")],
+                   key=lambda row: row["parameters"])
+    figure, axis = plt.subplots(figsize=(7.5, 0.8 + 0.5 * len(marks)))
+    for y, row in enumerate(marks):
+        color = VERMILION if row["backbone"] == "small network of 04" else BLUE
+        axis.plot([row["auc_low"], row["auc_high"]], [y, y], color=color, alpha=0.4, linewidth=3)
+        axis.scatter(row["auc"], y, s=55, color=color, zorder=3)
+        axis.annotate(f"{row['auc']:.3f}", (row["auc"], y), xytext=(0, 7), textcoords="offset points", fontsize=9,
+                      ha="center")
+    axis.set_yticks(range(len(marks)), [f"{row['backbone']}, {row['parameters'] / 1e6:.2f} M" for row in marks])
+    axis.set(xlabel="AUC on test", ylim=(len(marks) - 0.5, -0.7))
     return figure
 
 
 def ablation(table: pd.DataFrame) -> Figure:
-    """Validation AUC of every row: as it is, under stress, and under stress where the clues mislead.
+    """Validation AUC of every row: as it is, under stress, there where clues mislead, and under unpractised changes.
 
     Each mark is a seed, each line their mean.
 
     Parameters
     ----------
-    table : DataFrame with ``row``, ``val_auc``, ``stress_auc``, ``misled_auc``, one row a training
+    table : DataFrame with ``row``, ``val_auc``, ``stress_auc``, ``misled_auc``, ``unpractised_auc``, one row a training
     """
     names = list(dict.fromkeys(table.row))
     series = {"val_auc": (GRAY, "as it is"), "stress_auc": (BLUE, "stressed"),
-              "misled_auc": (VERMILION, "stressed, clues mislead")}
+              "misled_auc": (VERMILION, "clues, mislead"),
+              "unpractised_auc": (GREEN, "not, practised")}
     low = table[list(series)].to_numpy().min() - 0.01
-    step = (1 - low) / 9
+    step = (1 - low) / 8
     figure, axis = plt.subplots(figsize=(9.4, 0.42 * len(names) + 1.1))
     for y, name in enumerate(names):
         own = table[table.row == name]

@@ -15,6 +15,8 @@ A relative path is taken from the project's top folder, whatever folder Jupyter 
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +59,20 @@ def cache_dir() -> Path:
 def checkpoint_dir() -> Path:
     """Folder of a training's checkpoints: ``CXR_CHECKPOINT_DIR``, or ``checkpoints/`` in the cache folder."""
     return _folder("CXR_CHECKPOINT_DIR", str(cache_dir() / "checkpoints"))
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write to, for a file that is there whole or not at all.
+
+    It is renamed to `target` when the block ends, and gone if the block fails.
+    """
+    unfinished = target.with_name(f".unfinished_{os.getpid()}_{target.name}")
+    try:
+        yield unfinished
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def shown(path: str | os.PathLike) -> str:

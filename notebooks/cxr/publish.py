@@ -4,7 +4,6 @@
 every link to GitHub and Colab at that repository.
 """
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 
 from .card import plus_minus
 from .chain import Step
-from .project import ROOT, Problem
+from .project import ROOT, Problem, whole
 
 START, END = "<!-- figures: written by `make figures` from results/05_metrics.json -->", "<!-- end of figures -->"
 BEYOND, BEYOND_END = "<!-- beyond: written by `make figures` from results/ -->", "<!-- end of beyond -->"
@@ -32,6 +31,7 @@ def figures() -> str:
     """
     step = Step("00_readme")
     facts, run = step.read("05_metrics.json"), step.read("04_run.json")
+    kept = step.read("04_seeds.csv").set_index("seed").loc[run["kept_seed"]]
     if facts["synthetic"]:
         raise Problem("results/05_metrics.json comes from the SYNTHETIC practice set: run the notebooks on the real "
                       "X-rays before README quotes it.")
@@ -54,7 +54,8 @@ def figures() -> str:
         f"{facts['images']['train']:,} images of *{facts['data_set']}*; each network judged at its own threshold, "
         f"chosen {facts['thresholds_how']} (the kept one: {chosen['threshold']:.3f}). The kept network is the *median* "
         f"seed by validation under stress. Intervals: {facts['intervals_how']}. On validation its AUC is "
-        f"{plain['auc']:.3f}, under stress {facts['validation']['stressed']['auc']:.3f}.", "",
+        f"{plain['auc']:.3f}, under stress {facts['validation']['stressed']['auc']:.3f}, under changes that nothing is "
+        f"trained on {kept.unpractised_auc:.3f} (plain CNN {run['plain']['unpractised_auc']:.3f}).", "",
         f"| the same {facts['images']['test']} films | accuracy | AUC | protocol |",
         "|---|---|---|---|", own, *beside, "",
         f"Against the plain CNN: {only['only_this_right']} films only this network gets right, "
@@ -125,9 +126,8 @@ def speed() -> str:
 
 def _replace(path: Path, text: str) -> None:
     if text != path.read_text(encoding="utf-8"):
-        unfinished = path.with_name(f".unfinished_{os.getpid()}_{path.name}")
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
+        with whole(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
         print(f"{path.relative_to(ROOT).as_posix()} rewritten")
 
 

@@ -16,11 +16,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 from scipy.ndimage import gaussian_filter
 
+from .images import squeezed
 from .project import cache_dir
-
-
-def _gray(picture: Image.Image, size: int) -> np.ndarray:
-    return np.asarray(picture.convert("L").resize((size, size), Image.Resampling.BICUBIC))
 
 
 def photographs(size: int, rng: np.random.Generator, crops: int = 5) -> np.ndarray:
@@ -49,14 +46,14 @@ def photographs(size: int, rng: np.random.Generator, crops: int = 5) -> np.ndarr
             share = 1 if k == 0 else rng.uniform(0.4, 0.9)
             wide, high = (int(side * share) for side in picture.size)
             x, y = rng.integers(0, picture.width - wide + 1), rng.integers(0, picture.height - high + 1)
-            found.append(_gray(picture.crop((x, y, x + wide, y + high)), size))
+            found.append(squeezed(picture.crop((x, y, x + wide, y + high)), size))
     return np.stack(found)
 
 
 def faces(size: int) -> np.ndarray:
     """A hundred small photographs of faces (scikit-image's part of Labeled Faces in the Wild)."""
     found = np.load(Path(skimage.__file__).parent / "data" / "lfw_subset.npy")[:100]
-    return np.stack([_gray(Image.fromarray((255 * face / face.max()).astype(np.uint8)), size) for face in found])
+    return np.stack([squeezed(Image.fromarray((255 * face / face.max()).astype(np.uint8)), size) for face in found])
 
 
 def noise(size: int, rng: np.random.Generator, count: int = 60) -> np.ndarray:
@@ -84,7 +81,7 @@ def drawings(size: int, rng: np.random.Generator, count: int = 60) -> np.ndarray
                 pen.text((x, y), "Report of " * 3, fill=ink, font=ImageFont.load_default(8 + wide / 6))
             else:
                 (pen.ellipse, pen.rectangle, pen.line)[kind]([x, y, x + wide, y + high], fill=ink)
-        found.append(_gray(picture, size))
+        found.append(squeezed(picture, size))
     return np.stack(found)
 
 
@@ -132,7 +129,7 @@ def halves(films: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         wide, high = ((1, 2), (2, 1), (2, 2))[rng.integers(3)]
         x, y = rng.integers(0, wide) * size // wide, rng.integers(0, high) * size // high
         part = Image.fromarray(film).crop((x, y, x + size // wide, y + size // high))
-        found.append(_gray(part, size))
+        found.append(squeezed(part, size))
     return np.stack(found)
 
 

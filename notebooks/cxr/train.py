@@ -337,8 +337,8 @@ def weights_sha256(network: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def seed_facts(network: keras.Model, run: Run, label: np.ndarray, probability: np.ndarray, misled: np.ndarray
-               ) -> dict:
+def seed_facts(network: keras.Model, run: Run, label: np.ndarray, probability: np.ndarray, misled: np.ndarray,
+               unpractised: np.ndarray | None = None) -> dict:
     """One row of ``04_seeds.csv``: what a training reached on validation.
 
     Parameters
@@ -351,14 +351,16 @@ def seed_facts(network: keras.Model, run: Run, label: np.ndarray, probability: n
         The first draw is of the images as they are, the others of stressed copies.
     misled : ndarray of bool, shape (images,)
         Those whose clues point to the wrong class (`audit.misled`).
+    unpractised : ndarray of float, shape (changes, images), optional
+        Answers under changes that nothing is trained on (`images.unpractised`).
 
     Returns
     -------
     dict
         ``seed``; ``val_auc`` and ``val_accuracy`` on the first draw, ``stress_auc``, ``stress_accuracy``,
         ``stress_sensitivity`` and ``stress_specificity`` on the others; ``misled_auc`` on the others, of the misled
-        images alone; ``threshold`` (Youden's J on all draws); ``epochs``, ``best_epoch``, ``seconds``,
-        ``weights_sha256``.
+        images alone; ``unpractised_auc``, the mean over these changes, where given; ``threshold`` (Youden's J on all
+        draws); ``epochs``, ``best_epoch``, ``seconds``, ``weights_sha256``.
     """
     draws = len(probability)
     threshold = evaluate.youden_threshold(np.tile(label, draws), probability.ravel())
@@ -367,8 +369,18 @@ def seed_facts(network: keras.Model, run: Run, label: np.ndarray, probability: n
     return {"seed": run.settings["seed"], "val_auc": plain["auc"], "val_accuracy": plain["accuracy"],
             **{f"stress_{name}": stressed[name] for name in ("auc", "accuracy", "sensitivity", "specificity")},
             "misled_auc": evaluate.auc(np.tile(label[misled], draws - 1), probability[1:, misled].ravel()),
+            **({} if unpractised is None else
+               {"unpractised_auc": float(np.mean([evaluate.auc(label, own) for own in unpractised]))}),
             "threshold": threshold, "epochs": len(run.rows), "best_epoch": run.best_epoch,
             "seconds": round(sum(run.seconds)), "weights_sha256": weights_sha256(network)}
+
+
+def median_seed(seeds: pd.DataFrame, figure: str = "stress_auc") -> int:
+    """The ``seed`` whose `figure` is in the middle; of an even number, the lower one of the two in the middle.
+
+    What is shown of it is then what a reader should expect, not the luckiest training.
+    """
+    return int(seeds.sort_values(figure).seed.iloc[(len(seeds) - 1) // 2])
 
 
 def save_checked(model: keras.Model, pictures: np.ndarray):

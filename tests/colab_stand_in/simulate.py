@@ -42,10 +42,12 @@ from PIL import Image  # noqa: E402
 from cxr import practice  # noqa: E402
 from kaggle_server import KaggleServer  # noqa: E402
 
-NUMBERS = ("01", "02", "03", "04", "05")
+NUMBERS = ("01", "02", "03", "04", "05", "06", "07", "08", "09", "10")
 SLUG = "chest-xray-pneumonia"
-SHORT = {"EPOCHS": 2, "SEEDS": 2, "PLAIN_EPOCHS": 1}
-QUICK = {"04": {name: str(value) for name, value in SHORT.items()}, "05": {"RESAMPLES": "200"}}
+SHORT = {"04": {"EPOCHS": 2, "SEEDS": 2, "PLAIN_EPOCHS": 1}, "05": {"RESAMPLES": 200}, "06": {"RESAMPLES": 200},
+         "07": {"BACKBONES": "MobileNetV2 0.35", "SEEDS": 2, "TUNING_EPOCHS": 2, "IMAGE_SIZE": 96, "RESAMPLES": 200},
+         "08": {"SEEDS": 1, "EPOCHS": 2, "TUNING_EPOCHS": 2, "RESAMPLES": 200}, "10": {"RESAMPLES": 200}}
+QUICK = {number: {name: repr(value) for name, value in values.items()} for number, values in SHORT.items()}
 LONG = {"EPOCHS": "12", "PATIENCE": "12", "SEEDS": "1"}  # of the training that is killed
 HELD = ("numpy", "tensorflow")
 
@@ -124,8 +126,7 @@ class World:
         if not kept.exists():
             say("The chain on the drawn set, as the committed run")
             code = ("from pathlib import Path; from cxr import headless; "
-                    f"headless.run(headless.choose('01 02 03 04 05'), Path({str(self.work / 'executed')!r}), "
-                    f"{{'04': {SHORT}, '05': {{'RESAMPLES': 200}}}})")
+                    f"headless.run(headless.choose('all'), Path({str(self.work / 'executed')!r}), {SHORT})")
             environment = {name: value for name, value in os.environ.items() if not name.startswith(("CXR_", "KAGGLE"))}
             environment |= {"CHEST_XRAY_DIR": str(self.drawn), "PYTHONPATH": str(tree / "notebooks"),
                             "CXR_CACHE_DIR": str(self.work / "cache"), "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -333,7 +334,7 @@ def each(world: World) -> None:
 
 
 def order(world: World) -> None:
-    """Colab: all five in order on one machine, data by Colab's mount."""
+    """Colab: all in order on one machine, data by Colab's mount."""
     machine = Machine(world, "in-order")
     for number in NUMBERS:
         since, text = time.time(), machine.open(number)
