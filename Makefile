@@ -1,6 +1,6 @@
 # `make` lists the commands. Everything runs in .venv, which is made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help setup run predict ablation benchmark test lint jupyter render figures badges clean
+.PHONY: help setup run trials predict ablation benchmark test colab lint jupyter render figures stale restamp badges clean
 PYTHON ?= python3
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
@@ -11,18 +11,23 @@ help:
 	@echo "                               without any, on a drawn practice set (about 4 minutes)"
 	@echo "make run DOWNLOAD=1            fetch the X-rays from Kaggle first (1.2 GB, no account needed)"
 	@echo "make run NOTEBOOKS=\"04 05\"     only these: train and evaluate"
-	@echo "make run NOTEBOOKS=all         all ten: explain, transfer, subtypes, your own films, another hospital"
+	@echo "make run NOTEBOOKS=all         all of them: explain, transfer, subtypes, your own films, another hospital"
 	@echo "make predict FILES=folder      answers for your own pictures (JPEG, PNG, DICOM), or \"cannot tell\" and why"
-	@echo "make run SET=\"SEEDS=1\"         with other parameters; the executed copies go to .cache/notebooks"
-	@echo "make ablation                  train every row of 04_ablation.csv (about 40 minutes on two cores)"
+	@echo "make run SET=\"SEEDS=1\"         a trial with other parameters, in .cache/trials; results/ stays as it is"
+	@echo "make run TRIAL=name            a trial of changed code, with or without SET"
+	@echo "make trials                    what the trials reached on validation, as a table; benchmarks/trials.csv keeps it"
+	@echo "make ablation                  train every row of 04_ablation.csv (about 50 minutes on two cores)"
 	@echo "make benchmark                 how fast: decoding, input, training, against the usual ways"
 	@echo "make test                      unit tests, and all notebooks on tiny data"
+	@echo "make colab                     all of them on stand-ins for Colab and Kaggle (as root on Linux; an hour)"
 	@echo "make jupyter                   open the notebooks in JupyterLab"
-	@echo "make lint                      check the style of modules, tests and notebooks"
-	@echo "make render                    run all ten, then write the figures into README: before a commit of results"
+	@echo "make lint                      check style and layout, and the types of modules"
+	@echo "make render                    run all of them, then write the figures into README: before a commit of results"
 	@echo "make figures                   write the figures of results/ into README"
+	@echo "make stale                     which results come from older code, and what changed"
+	@echo "make restamp                   after a rewrite: are all numbers still the same?"
 	@echo "make badges REPO=owner/name    point the Colab links at your copy on GitHub"
-	@echo "make clean                     delete .venv and .cache; X-rays and results stay"
+	@echo "make clean                     delete .venv and .cache, with its trials; X-rays and results stay"
 
 setup: .venv/installed
 .venv/installed: requirements.txt
@@ -33,14 +38,17 @@ setup: .venv/installed
 	@touch $@
 
 run: setup
-	@cd notebooks && exec ../$(PY) -m cxr.headless --notebooks "$(NOTEBOOKS)" --set "$(SET)" $(if $(DOWNLOAD),--download)
+	@cd notebooks && exec ../$(PY) -m cxr.project.run --notebooks "$(NOTEBOOKS)" --set "$(SET)" --trial "$(TRIAL)" $(if $(INTO_RESULTS),--results) $(if $(DOWNLOAD),--download)
+
+trials: setup
+	@cd notebooks && exec ../$(PY) -m cxr.project.trials
 
 predict: setup
 	@test -n "$(FILES)" || { echo "Name a picture or a folder of pictures: make predict FILES=folder"; exit 1; }
-	@place=$$(realpath "$(FILES)") && to=$$PWD/predictions.csv && cd notebooks && exec ../$(PY) -m cxr.own "$$place" --to "$$to"
+	@place=$$(realpath "$(FILES)") && to=$$PWD/predictions.csv && cd notebooks && exec ../$(PY) -m cxr.predict "$$place" --to "$$to"
 
 ablation:
-	@$(MAKE) run NOTEBOOKS=04 SET="ABLATION_SEEDS=3"
+	@$(MAKE) run NOTEBOOKS=04 SET="ABLATION_SEEDS=3" TRIAL= INTO_RESULTS=1
 
 benchmark: setup
 	@exec $(PY) benchmarks/speed.py $(if $(FILES),--files "$(FILES)")
@@ -48,21 +56,32 @@ benchmark: setup
 test: setup
 	@exec $(PY) -m pytest $(ARGS)
 
+colab: setup
+	@exec $(PY) tests/colab_stand_in/simulate.py $(SCENARIOS)
+
 jupyter: setup
 	@cd notebooks && exec ../$(PY) -m jupyter lab 01_download.ipynb
 
 lint: setup
-	@exec $(PY) -m ruff check .
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@exec $(PY) -m mypy
 
 render:
-	@$(MAKE) run NOTEBOOKS="$(or $(NOTEBOOKS),all)"
+	@$(MAKE) run NOTEBOOKS="$(or $(NOTEBOOKS),all)" SET= TRIAL=
 	@$(MAKE) figures
 
 figures: setup
-	@cd notebooks && exec ../$(PY) -m cxr.publish figures
+	@cd notebooks && exec ../$(PY) -m cxr.project.report
 
-badges: setup
-	@cd notebooks && exec ../$(PY) -m cxr.publish badges "$(REPO)"
+stale: setup
+	@cd notebooks && exec ../$(PY) -m cxr.project.fingerprint
+
+restamp: setup
+	@cd notebooks && exec ../$(PY) -m cxr.project.restamp --accept "$(ACCEPT)" --since "$(SINCE)"
+
+badges:
+	@cd notebooks && exec $(PYTHON) -m cxr.project.badges "$(REPO)"
 
 clean:
 	rm -rf .venv .cache

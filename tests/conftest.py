@@ -3,34 +3,59 @@
 import shutil
 
 import pytest
+from filelock import FileLock
 
-from cxr import headless, practice
+from cxr.project import practice, run
 
-QUICK = {"04": {"EPOCHS": 2, "SEEDS": 2, "PLAIN_EPOCHS": 1, "ABLATION_SEEDS": 1, "ABLATION_EPOCHS": 1},
-         "05": {"RESAMPLES": 200}}
-BEYOND = {"06": {"RESAMPLES": 200},
-          "07": {"BACKBONES": "MobileNetV2 0.35", "SEEDS": 2, "TUNING_EPOCHS": 2, "IMAGE_SIZE": 96, "RESAMPLES": 200,
-                 "BATCH_SIZE": 4, "TUNING_RATE": 1e-6},
-          "08": {"SEEDS": 2, "EPOCHS": 1, "TUNING_EPOCHS": 1, "RESAMPLES": 200},
-          "10": {"RESAMPLES": 200}}
+CHAIN = {"finished", "chain_copy", "beyond"}  # fixtures that run notebooks whole, which takes minutes
+
+
+def pytest_collection_modifyitems(items):
+    """Mark each test that runs notebooks whole, so that ``-m "not chain"`` leaves them out.
+
+    The longest file goes first, and others that wait for its run of the notebooks last, so that no worker is idle.
+    """
+    for item in items:
+        if CHAIN & set(item.fixturenames):
+            item.add_marker("chain")
+    waiting = {item.path for item in items if item.get_closest_marker("chain")}
+    items.sort(key=lambda item: 0 if item.path.stem == "test_beyond" else 1 + (item.path in waiting))
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
+def shared(tmp_path_factory, worker_id):
+    """Makes a folder once for all workers: `shared(name, make)` calls ``make(folder)`` in the first that asks."""
+    top = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+
+    def once(name, make):
+        folder, done = top / name, top / f"{name} is there"
+        with FileLock(top / f"{name}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def tiny(shared):
     """72 drawn X-rays with real-style names: train, val and test, patients with several images, duplicates."""
-    return practice.draw(tmp_path_factory.mktemp("tiny data") / "chest_xray", images=72)
+    return shared("tiny data", lambda folder: practice.draw(folder / "chest_xray", images=72)) / "chest_xray"
 
 
 @pytest.fixture(scope="session")
-def finished(tiny, tmp_path_factory):
+def finished(tiny, shared):
     """A folder with ``results`` and the executed ``notebooks``, after all five have run in order on `tiny`."""
-    folder = tmp_path_factory.mktemp("finished run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHEST_XRAY_DIR", str(tiny))
-        patch.setenv("CXR_RESULTS_DIR", str(folder / "results"))
-        patch.setenv("CXR_CACHE_DIR", str(folder / "cache"))
-        headless.run(headless.choose(""), folder / "notebooks", QUICK)
-    return folder
+
+    def make(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CHEST_XRAY_DIR", str(tiny))
+            patch.setenv("CXR_RESULTS_DIR", str(folder / "results"))
+            patch.setenv("CXR_CACHE_DIR", str(folder / "cache"))
+            run.run(run.choose(""), folder / "notebooks", run.QUICK)
+
+    return shared("finished run", make)
 
 
 @pytest.fixture

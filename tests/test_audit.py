@@ -1,13 +1,15 @@
+import ast
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from cxr import audit, clues, data, images, plot
-from cxr.project import Problem
+from cxr import data, images, plots, shortcuts
+from cxr.project.paths import ROOT, Problem
 
 
 @pytest.fixture(scope="module")
@@ -21,50 +23,110 @@ def drawn(tiny, tmp_path_factory):
 
 def table(rows):
     """A manifest from (folder, class, file stem) triples, one file each, all of one size."""
-    rows = [{"path": f"{folder}/{kind}/{stem}.jpeg", "folder": folder, "class_name": kind,
-             "label": int(kind.lower() != "normal")} | {
-                 "subtype": data.subtype_of(stem, int(kind.lower() != "normal")), "patient": data.patient_of(stem)}
-            for folder, kind, stem in rows]
-    return pd.DataFrame(rows).assign(width=200, height=100, mode="L", bytes=5000,
-                                     sha256=[f"{i:064x}" for i in range(len(rows))])
+    rows = [
+        {
+            "path": f"{folder}/{kind}/{stem}.jpeg",
+            "folder": folder,
+            "class_name": kind,
+            "label": int(kind.lower() != "normal"),
+        }
+        | {"subtype": data.subtype_of(stem, int(kind.lower() != "normal")), "patient": data.patient_of(stem)}
+        for folder, kind, stem in rows
+    ]
+    return pd.DataFrame(rows).assign(
+        width=200, height=100, mode="L", bytes=5000, sha256=[f"{i:064x}" for i in range(len(rows))]
+    )
 
 
 def population(train=240, test=80, kind="PNEUMONIA"):
     """Half normal, half ill, one film a patient."""
     names = {"NORMAL": "IM-{:04d}-0001", "normal": "IM-{:04d}-0001"}
-    return table([(folder, group, names.get(group, "person{}_virus_1").format(i + 5000 * (folder == "test")))
-                  for folder, count in (("train", train), ("test", test))
-                  for group in ("NORMAL" if kind.isupper() else "normal", kind) for i in range(count // 2)])
+    return table(
+        [
+            (folder, group, names.get(group, "person{}_virus_1").format(i + 5000 * (folder == "test")))
+            for folder, count in (("train", train), ("test", test))
+            for group in ("NORMAL" if kind.isupper() else "normal", kind)
+            for i in range(count // 2)
+        ]
+    )
+
+
+def shown(function, **known):
+    """What the cell of 02 that calls `function` and shows words says, where it finds the names `known`."""
+    cells = json.loads((ROOT / "notebooks/02_explore.ipynb").read_text(encoding="utf-8"))["cells"]
+    (source,) = [
+        text for text in ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code") if function in text
+    ]
+    *body, last = ast.parse(source).body
+    scope = {"pd": pd, "shortcuts": shortcuts, "Markdown": lambda text: text} | known
+    exec(compile(ast.Module(body, []), "02_explore", "exec"), scope)
+    return eval(compile(ast.Expression(last.value), "02_explore", "eval"), scope)
+
+
+def said_of_leakage(manifest, folds=2):
+    return shown("shortcuts.leakage", manifest=manifest, FOLDS=folds)
+
+
+def said_of_copies(manifest, films):
+    loader = SimpleNamespace(load=lambda *_: films)
+    return shown("shortcuts.near_duplicates", manifest=manifest, images=loader, folder=None, leakage={})
+
+
+def said_of_clues(no_pixel, no_lung, ill):
+    return shown("def in_words", found={"no_pixel": no_pixel, "no_lung": no_lung}, ill=ill)
+
+
+def said_of_shift(finding, manifest, ill="covid"):
+    return shown('alone = pd.DataFrame(found["shift"]', found={"shift": finding}, manifest=manifest, ill=ill)
+
+
+def said_of_block(inside, finding, ill="covid"):
+    return shown('found["hard_block"]["groups"]', inside=inside, found={"hard_block": finding}, ill=ill)
+
+
+def said_of_odd_films(finding, manifest, ill="covid"):
+    step, train = SimpleNamespace(write=lambda *_: None), manifest[manifest.folder == "train"]
+    return shown('"02_audit.json"', found={"gallery": finding}, train=train, step=step, ill=ill)
 
 
 def test_leakage_by_both_keys():
-    manifest = table([("train", "PNEUMONIA", "person1_bacteria_1"), ("train", "PNEUMONIA", "person1_bacteria_2"),
-                      ("train", "PNEUMONIA", "person1_virus_3"), ("train", "NORMAL", "IM-0001-0001"),
-                      ("test", "PNEUMONIA", "person1_virus_4"), ("test", "PNEUMONIA", "person2_virus_5"),
-                      ("train", "PNEUMONIA", "person2_bacteria_6"), ("test", "NORMAL", "IM-0002-0001")])
-    found = audit.leakage(manifest, share=0.5)
+    manifest = table(
+        [
+            ("train", "PNEUMONIA", "person1_bacteria_1"),
+            ("train", "PNEUMONIA", "person1_bacteria_2"),
+            ("train", "PNEUMONIA", "person1_virus_3"),
+            ("train", "NORMAL", "IM-0001-0001"),
+            ("test", "PNEUMONIA", "person1_virus_4"),
+            ("test", "PNEUMONIA", "person2_virus_5"),
+            ("train", "PNEUMONIA", "person2_bacteria_6"),
+            ("test", "NORMAL", "IM-0002-0001"),
+        ]
+    )
+    found = shortcuts.leakage(manifest, share=0.5)
     strict, loose = found["with_subtype"], found["number_alone"]
     assert (strict["patients"], strict["several_films"], strict["in_train_and_test"]) == (6, 1, 1)
     assert (loose["patients"], loose["most_films"], loose["in_train_and_test"]) == (4, 3, 2)
     assert found["always_other_subtype"] == 1  # person 2; person 1 meets its own virus
     assert strict["leaked"] < loose["leaked"]
-    assert f"{strict['leaked']:.0%}" in found["sentence"] and "2 bare person numbers" in found["sentence"]
+    said = said_of_leakage(manifest)
+    assert f"{strict['leaked']:.0%} of the validation images" in said and "train and test: 1." in said
+    assert "in both: 2, 1 with another subtype only" in said
 
 
 def test_one_film_a_patient_leaks_nothing():
-    found = audit.leakage(population())
+    found = shortcuts.leakage(population())
     assert found["with_subtype"]["leaked"] == 0 == found["with_subtype"]["leaked_sd"]
+    assert said_of_leakage(population()).endswith("Bare person numbers in both: 0.")
 
 
 def test_exact_duplicates_are_told_by_place_and_patient():
     manifest = population(20, 20)
     manifest.loc[[1, 2], "sha256"] = manifest.sha256[0]  # three files, all in train
     manifest.loc[30, "sha256"] = manifest.sha256[5]  # train and test
-    found = audit.exact_duplicates(manifest)
+    found = shortcuts.exact_duplicates(manifest)
     assert (found["groups"], found["across_folders"], found["under_two_patients"]) == (2, 1, 2)
     assert found["spare_in_train"] == 2
     assert found["by_folder"] == {"train": 1, "test + train": 1}
-    assert found["sentence"].startswith("2 pictures")
 
 
 def changed(picture, how):
@@ -82,19 +144,19 @@ def test_near_duplicates_are_found(drawn, how):
     manifest, films = drawn
     manifest, films = manifest.drop_duplicates("patient"), films[~manifest.duplicated("patient")]
     row = manifest.iloc[[7]].assign(path="test/NORMAL/copy.jpeg", folder="test", sha256="0" * 64, patient="copy")
-    pairs, found = audit.near_duplicates(np.concatenate([films, changed(films[7], how)[None]]),
-                                         pd.concat([manifest, row]))
+    pairs, found = shortcuts.near_duplicates(
+        np.concatenate([films, changed(films[7], how)[None]]), pd.concat([manifest, row])
+    )
     assert found["confirmed"] == found["of_two_patients"] == 1 <= found["proposed"]
     assert pairs.confirmed[0] and (pairs.one[0], pairs.two[0], pairs.other[0]) == (7, len(films), row.path.iloc[0])
 
 
 def test_other_patients_and_identical_files_are_no_near_duplicates(drawn):
     manifest, films = drawn
-    pairs, found = audit.near_duplicates(films, manifest, distance=24)
+    pairs, found = shortcuts.near_duplicates(films, manifest, distance=24)
     assert found["proposed"] > 100 and not pairs[pairs.confirmed & ~pairs.same_patient].size
     sha256 = manifest.set_index("path").sha256
     assert manifest.sha256.duplicated().any() and (sha256[pairs.path].values != sha256[pairs.other].values).all()
-    assert f"{found['proposed']:,}" in found["sentence"]
 
 
 @pytest.mark.parametrize("quality", [10, 50, 75, 95, 100])
@@ -103,38 +165,52 @@ def test_jpeg_quality_is_read_from_the_file(tmp_path, quality):
     Image.fromarray(noise).save(tmp_path / "a.jpeg", quality=quality)
     Image.fromarray(noise).convert("RGB").save(tmp_path / "b.jpeg", quality=quality)
     Image.fromarray(noise).save(tmp_path / "c.png")
-    manifest = pd.DataFrame({"path": ["a.jpeg", "b.jpeg", "c.png"], "width": 60, "height": 40, "bytes": 4800,
-                             "mode": ["L", "RGB", "L"]})
-    facts = clues.file_facts(tmp_path, manifest)
+    manifest = pd.DataFrame(
+        {"path": ["a.jpeg", "b.jpeg", "c.png"], "width": 60, "height": 40, "bytes": 4800, "mode": ["L", "RGB", "L"]}
+    )
+    facts = shortcuts.file_facts(tmp_path, manifest)
     assert (facts.jpeg_quality[:2] - quality).abs().max() <= 3 and np.isnan(facts.jpeg_quality[2])
     assert facts.color.tolist() == [0, 1, 0] and (facts.aspect == 1.5).all() and (facts.bytes_per_pixel == 2).all()
 
 
 def test_a_file_that_is_gone_is_named(tmp_path):
     with pytest.raises(Problem, match="a.jpeg"):
-        clues.file_facts(tmp_path, pd.DataFrame({"path": ["a.jpeg"], "width": 9, "height": 9, "bytes": 9, "mode": "L"}))
+        shortcuts.file_facts(
+            tmp_path, pd.DataFrame({"path": ["a.jpeg"], "width": 9, "height": 9, "bytes": 9, "mode": "L"})
+        )
 
 
 @pytest.mark.parametrize("kind", ["PNEUMONIA", "covid"])
 def test_a_planted_size_is_found_and_an_equal_one_is_said_to_be_invisible(kind):
     manifest, rng = population(kind=kind), np.random.default_rng(0)
-    facts = pd.DataFrame({"width": rng.normal(1000, 60, len(manifest)) + 300 * manifest.label, "height": 224,
-                          "aspect": rng.random(len(manifest))})
-    found = audit.baselines(facts, manifest)
+    facts = pd.DataFrame(
+        {
+            "width": rng.normal(1000, 60, len(manifest)) + 300 * manifest.label,
+            "height": 224,
+            "aspect": rng.random(len(manifest)),
+        }
+    )
+    found = shortcuts.baselines(facts, manifest)
     rows = {row["clue"]: row for row in found["rows"]}
     assert rows["width"]["auc"] > 0.97 and rows["width"]["accuracy"] > 0.9 and abs(rows["aspect"]["auc"] - 0.5) < 0.2
     assert rows["height"]["auc"] is None and found["invisible"] == ["height"] and found["always_other"] == 0.5
-    for said in ("Width", f"{rows['width']['accuracy']:.1%}", f"{rows['width']['auc']:.3f}", "height", kind.lower()):
-        assert said in found["sentence"]
-    only = audit.baselines(facts[["height"]], manifest)
-    assert only["rows"][-1]["auc"] is None and "can't show" in only["sentence"] and "alone" not in only["sentence"]
+    said = said_of_clues(found, found, kind.lower())
+    for part in (
+        f"Always answering {kind.lower()} gets 50.0%",
+        f"width alone {rows['width']['accuracy']:.1%} (AUC {rows['width']['auc']:.3f}), all 2 clues",
+        "can't show what height would tell",
+    ):
+        assert said.count(part) == 2
+    only = shortcuts.baselines(facts[["height"]], manifest)
+    file, _ = said_of_clues(only, found, kind.lower()).splitlines()
+    assert only["rows"][-1]["auc"] is None and "can't show" in file and "alone" not in file
 
 
 def test_both_classes_weigh_the_same_however_many_are_ill():
     manifest, rng = population(1200, 400), np.random.default_rng(0)
     facts = pd.DataFrame({"width": rng.normal(size=1600) - 1.5 * manifest.label})
     few = (manifest.folder == "test") | (manifest.label == 1) | (manifest.index % 8 == 0)
-    row = audit.baselines(facts[few], manifest[few])["rows"][0]
+    row = shortcuts.baselines(facts[few], manifest[few])["rows"][0]
     assert row["balanced_accuracy"] > 0.72
 
 
@@ -142,7 +218,7 @@ def test_a_clue_that_is_perfect_in_train_can_be_worthless_in_test():
     manifest, rng = population(), np.random.default_rng(0)
     train = manifest.folder == "train"
     facts = pd.DataFrame({"jpeg_quality": np.where(train & (manifest.label == 0), 95, 75), "width": rng.random(320)})
-    row = audit.baselines(facts, manifest)["rows"][0]
+    row = shortcuts.baselines(facts, manifest)["rows"][0]
     assert row["train_auc"] == 1 and row["auc"] == 0.5 == row["accuracy"]
 
 
@@ -150,7 +226,7 @@ def test_one_class_in_test_is_named():
     manifest = population()
     manifest = manifest[(manifest.folder == "train") | (manifest.label == 1)]
     facts = pd.DataFrame({"width": np.arange(len(manifest))}, manifest.index)
-    for ask in (audit.baselines, audit.shift):
+    for ask in (shortcuts.baselines, shortcuts.shift):
         with pytest.raises(Problem, match="test folder has one class"):
             ask(facts, manifest)
 
@@ -162,18 +238,23 @@ def film(letter=0.0, at=(0.04, 0.06), ground=20):
     pen.ellipse((130, 60, 380, 640), fill=150)
     if letter:
         x, y, h = at[0] * 512, at[1] * 512, letter * 512
-        for line in [(x, y, x, y + h), (x, y, x + h / 2, y), (x + h / 2, y, x + h / 2, y + h / 2),
-                     (x, y + h / 2, x + h / 2, y + h / 2), (x + h / 4, y + h / 2, x + h / 2, y + h)]:
+        for line in [
+            (x, y, x, y + h),
+            (x, y, x + h / 2, y),
+            (x + h / 2, y, x + h / 2, y + h / 2),
+            (x, y + h / 2, x + h / 2, y + h / 2),
+            (x + h / 4, y + h / 2, x + h / 2, y + h),
+        ]:
             pen.line(line, fill=255, width=max(3, int(h / 6)))
     return np.asarray(picture.resize((128, 128), Image.Resampling.BOX))
 
 
 def test_letters_are_found_and_measured():
-    found = clues.picture_facts(np.stack([film(), film(0.09), film(0.05, (0.10, 0.40)), film(0.09, (0.80, 0.06))]))
+    found = shortcuts.picture_facts(np.stack([film(), film(0.09), film(0.05, (0.10, 0.40)), film(0.09, (0.80, 0.06))]))
     assert found.letter_size.notna().tolist() == [False, True, True, False]  # the last one is on the right
     assert found.letter_top[1] == pytest.approx(0.06, abs=0.02) and found.letter_top[2] == pytest.approx(0.40, abs=0.02)
     assert found.letter_left[2] == pytest.approx(0.10, abs=0.02)
-    assert found.letter_size[1] == pytest.approx(0.10, abs=0.02) and found.letter_size[2] < audit.LARGE
+    assert found.letter_size[1] == pytest.approx(0.10, abs=0.02) and found.letter_size[2] < shortcuts.LARGE
 
 
 def test_picture_facts_see_what_was_changed(drawn):
@@ -181,11 +262,11 @@ def test_picture_facts_see_what_was_changed(drawn):
     wired = films.copy()
     wired[:, 20:100, 36] = 255
     turned = np.stack([np.asarray(Image.fromarray(film(ground=0)).rotate(angle)) for angle in (0, -15, 15)])
-    plain, tilt = clues.picture_facts(films), clues.picture_facts(turned).tilt
-    assert (clues.picture_facts(films // 2).brightness < plain.brightness).all()
-    assert (clues.picture_facts(wired).lines >= 0.6).all() and (plain.lines < 0.6).all()
+    plain, tilt = shortcuts.picture_facts(films), shortcuts.picture_facts(turned).tilt
+    assert (shortcuts.picture_facts(films // 2).brightness < plain.brightness).all()
+    assert (shortcuts.picture_facts(wired).lines >= 0.6).all() and (plain.lines < 0.6).all()
     tight = [np.asarray(Image.fromarray(film[32:96, 32:96]).resize((128, 128))) for film in films]
-    assert clues.picture_facts(np.stack(tight)).edge.median() > plain.edge.median()
+    assert shortcuts.picture_facts(np.stack(tight)).edge.median() > plain.edge.median()
     assert tilt[0] == 0 and abs(tilt[1] - 15) <= 3 and abs(tilt[2] + 15) <= 3
 
 
@@ -193,64 +274,112 @@ def test_shift_finds_the_class_that_changed():
     manifest, rng = population(), np.random.default_rng(0)
     changed = (manifest.folder == "test") & (manifest.label == 0)
     facts = pd.DataFrame({"contrast": rng.normal(size=320) - 3 * changed, "tilt": rng.normal(size=320)})
-    found = audit.shift(facts, manifest)
+    found = shortcuts.shift(facts, manifest)
     rows = {row["fact"]: row for row in found["rows"]}
     assert rows["contrast"]["normal"] < 0.1 and abs(rows["contrast"]["other"] - 0.5) < 0.2
     assert found["folder_auc"]["normal"] > 0.9 > 0.7 > found["folder_auc"]["other"]
-    assert "two populations" in found["sentence"] and f"{found['folder_auc']['normal']:.2f}" in found["sentence"]
-    assert "look alike" in audit.shift(facts[["tilt"]], manifest)["sentence"]
+    _, _, normal, other, fact = said_of_shift(found, manifest).splitlines()
+    assert normal == f"- normal: {found['folder_auc']['normal']:.2f}, two populations." and "covid: 0." in other
+    assert fact.endswith(f"contrast, in normal films: AUC {rows['contrast']['normal']:.2f}.")
+    assert "two populations" not in said_of_shift(shortcuts.shift(facts[["tilt"]], manifest), manifest)
 
 
-def test_the_block_is_measured_and_its_absence_is_said():
+def test_too_few_patients_to_tell_folders_apart_are_said():
+    manifest = population(20, 20)
+    manifest.loc[(manifest.folder == "test") & (manifest.label == 1), "patient"] = "one"
+    found = shortcuts.shift(pd.DataFrame({"tilt": np.arange(40.0)}), manifest)
+    assert found["folder_auc"]["other"] is None and "covid: unknown (too few" in said_of_shift(found, manifest)
+
+
+def test_the_block_is_measured_and_its_absence_is_said(capsys):
     manifest, rng = population(), np.random.default_rng(0)
     block = manifest.index[(manifest.folder == "test") & (manifest.label == 0)][:10]
-    facts = pd.DataFrame({"brightness": rng.random(320), "edge": rng.random(320), "lines": rng.random(320),
-                          "tilt": rng.integers(-3, 3, 320), "letter_top": 0.5, "letter_left": 0.1,
-                          "letter_size": np.where(manifest.label == 1, 0.08, 0.04)})
+    facts = pd.DataFrame(
+        {
+            "brightness": rng.random(320),
+            "edge": rng.random(320),
+            "lines": rng.random(320),
+            "tilt": rng.integers(-3, 3, 320),
+            "letter_top": 0.5,
+            "letter_left": 0.1,
+            "letter_size": np.where(manifest.label == 1, 0.08, 0.04),
+        }
+    )
     facts.loc[block, "letter_size"] = 0.08
-    inside, found = audit.hard_block(facts, manifest)
-    assert not inside.any() and found["images"] == 0 and "not in this" in found["sentence"]
+    inside, found = shortcuts.hard_block(facts, manifest)
+    assert not inside.any() and found["images"] == 0 and "block" not in found["groups"]
+    said_of_block(inside, found)
+    assert "not in this test folder" in capsys.readouterr().out
     manifest.loc[block, "path"] = [f"test/NORMAL/NORMAL2-IM-{139 + i:04d}-0001.jpeg" for i in range(10)]
-    inside, found = audit.hard_block(facts, manifest)
+    inside, found = shortcuts.hard_block(facts, manifest)
     assert inside.sum() == 10 == found["images"] and inside[block].all()
-    assert found["groups"]["block"] == {"images": 10, "letter": 1, "large_letter": 1, "taken_by_letter": 1,
-                                        "taken_by_all": 1}
+    assert found["groups"]["block"] == {
+        "images": 10,
+        "letter": 1,
+        "large_letter": 1,
+        "taken_by_letter": 1,
+        "taken_by_all": 1,
+    }
     rest = found["groups"]["other normal, test"]
     assert rest["letter"] == 1 and rest["large_letter"] == 0 == rest["taken_by_letter"]
-    assert "100% of the 10" in found["sentence"]
-    assert set(audit.look_alikes(facts, manifest, inside).kind) == {"normal train", "hard test", "virus train"}
+    page = said_of_block(inside, found).to_html()
+    assert not capsys.readouterr().out and "called covid by a model that sees the letter alone" in page
+    assert ">100%<" in page and ">10<" in page and ">block<" in page
+    assert set(shortcuts.look_alikes(facts, manifest, inside).kind) == {"normal train", "hard test", "virus train"}
 
 
 @pytest.mark.parametrize("lower", [False, True])
 def test_the_whole_audit_of_a_drawn_set(drawn, tiny, lower):
     """With names as they are, and with lower-case classes, no subtypes and no patients in the names."""
     manifest, films = drawn
-    facts, file_facts = clues.picture_facts(films), clues.file_facts(tiny, manifest)
+    facts, file_facts = shortcuts.picture_facts(films), shortcuts.file_facts(tiny, manifest)
     if lower:
-        manifest = manifest.assign(class_name=manifest.label.map({0: "normal", 1: "covid"}), patient=manifest.path,
-                                   subtype=manifest.label.map({0: "normal", 1: ""}))
-    inside, block = audit.hard_block(facts, manifest)
-    odd, gallery = audit.gallery(facts, manifest)
-    found = {"leakage": audit.leakage(manifest), "exact": audit.exact_duplicates(manifest), "block": block,
-             "near": audit.near_duplicates(films, manifest)[1], "no_pixel": audit.baselines(file_facts, manifest),
-             "no_lung": audit.baselines(facts, manifest), "shift": audit.shift(facts, manifest), "gallery": gallery}
+        manifest = manifest.assign(
+            class_name=manifest.label.map({0: "normal", 1: "covid"}),
+            patient=manifest.path,
+            subtype=manifest.label.map({0: "normal", 1: ""}),
+        )
+    inside, block = shortcuts.hard_block(facts, manifest)
+    odd, gallery = shortcuts.gallery(facts, manifest)
+    found = {
+        "leakage": shortcuts.leakage(manifest),
+        "exact": shortcuts.exact_duplicates(manifest),
+        "block": block,
+        "near": shortcuts.near_duplicates(films, manifest)[1],
+        "no_pixel": shortcuts.baselines(file_facts, manifest),
+        "no_lung": shortcuts.baselines(facts, manifest),
+        "shift": shortcuts.shift(facts, manifest),
+        "gallery": gallery,
+    }
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert all(finding["sentence"].endswith(".") and "nan" not in finding["sentence"] for finding in found.values())
-    assert ("covid" if lower else "pneumonia") in found["no_lung"]["sentence"]
+    ill = "covid" if lower else "pneumonia"
+    copies = said_of_copies(manifest, films)
+    assert (
+        f"byte for byte: {found['exact']['groups']};" in copies and f"alike: {found['near']['proposed']:,}." in copies
+    )
+    for said in (
+        said_of_leakage(manifest),
+        copies,
+        said_of_clues(found["no_pixel"], found["no_lung"], ill),
+        said_of_shift(found["shift"], manifest, ill),
+        said_of_odd_films(gallery, manifest, ill),
+    ):
+        assert said.strip().endswith(".") and "nan" not in said and "None" not in said
+    assert f"are {ill}, against" in said and f"{gallery['of_class_1'] / gallery['films']:.0%}" in said
     assert (manifest.folder[odd.index] == "train").all() and not odd.duplicated(["kind", "path"]).any()
-    assert audit.baselines(facts, manifest, seed=1) == audit.baselines(facts, manifest, seed=1)
-    plot.baselines({"file": found["no_pixel"], "picture": found["no_lung"]})
-    plot.shift(found["shift"], "covid")
-    plot.letters(facts, manifest, inside)
-    assert len(audit.look_alikes(facts, manifest, inside, each=2).kind.unique()) >= 1
+    assert shortcuts.baselines(facts, manifest, seed=1) == shortcuts.baselines(facts, manifest, seed=1)
+    plots.baselines({"file": found["no_pixel"], "picture": found["no_lung"]})
+    plots.shift(found["shift"], "covid")
+    plots.letters(facts, manifest, inside)
+    assert len(shortcuts.look_alikes(facts, manifest, inside, each=2).kind.unique()) >= 1
 
 
-def test_misled_are_the_held_out_films_whose_clues_point_the_other_way():
+def test_bias_conflicting_are_the_held_out_films_whose_clues_point_the_other_way():
     rng = np.random.default_rng(0)
     label = rng.integers(0, 2, 400)
     clue = label + rng.normal(0, 0.7, 400)
-    train = np.arange(400) < 300
-    found = audit.misled(pd.DataFrame({"clue": clue, "noise": rng.random(400)}), label, train)
+    train, facts = np.arange(400) < 300, pd.DataFrame({"clue": clue, "noise": rng.random(400)})
+    found = shortcuts.bias_conflicting(facts[train], label[train], facts[~train], label[~train])
     held, own = clue[~train], label[~train]
     assert found.shape == (100,) and 0.4 < found.mean() < 0.75
     assert held[found & (own == 0)].mean() > held[~found & (own == 0)].mean() + 0.3

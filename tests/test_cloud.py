@@ -1,6 +1,7 @@
 """A borrowed machine keeps its own TensorFlow, gets only what it lacks, and loses nothing; all said in one sentence."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -12,9 +13,11 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+import yaml
 
-from cxr import cloud, project
-from cxr.project import Problem
+from cxr.project import badges, fingerprint, paths
+from cxr.project import colab as cloud
+from cxr.project.paths import Problem
 
 ASKED = """# a comment
 tensorflow==2.21.0      # trains
@@ -28,8 +31,15 @@ filelock==4.2.11        # two kernels
 jupyter==1.1.1          # JupyterLab
 papermill==2.7.0        # headless
 """
-COLAB = {"tensorflow": "2.20.0", "keras": "3.13.2", "numpy": "2.1.3", "sklearn": "1.6.1", "PIL": "11.3.0",
-         "kagglehub": "1.0.0", "filelock": "3.20.0"}
+COLAB = {
+    "tensorflow": "2.20.0",
+    "keras": "3.13.2",
+    "numpy": "2.1.3",
+    "sklearn": "1.6.1",
+    "PIL": "11.3.0",
+    "kagglehub": "1.0.0",
+    "filelock": "3.20.0",
+}
 EVERYTHING = {**COLAB, "keras": "3.15.1"}
 
 
@@ -46,7 +56,7 @@ def machine(tmp_path, monkeypatch):
     for name in ("CXR_ANY_COPY", "CXR_RESULTS_DIR", "CXR_CHECKPOINT_DIR"):  # so that what `prepare` sets is undone
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    for module in (cloud, project):
+    for module in (cloud, paths):
         monkeypatch.setattr(module, "ROOT", root)
     monkeypatch.setattr(cloud, "WORKING", tmp_path / "no kaggle")
     monkeypatch.setattr(cloud, "DRIVE", tmp_path / "drive")
@@ -60,6 +70,7 @@ def machine(tmp_path, monkeypatch):
 @pytest.fixture
 def has(monkeypatch):
     """Makes the machine have these packages, by the name they are imported under, and no others."""
+
     def install(packages):
         distributions = {"scikit-learn": "sklearn", "pillow": "PIL"}
 
@@ -71,6 +82,7 @@ def has(monkeypatch):
 
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: packages.get(name))
         monkeypatch.setattr(cloud, "version", version)
+
     install(EVERYTHING)
     return install
 
@@ -126,25 +138,35 @@ def sentence(problem, *words):
 
 # --- what is missing ------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("packages, wanted", [
-    (EVERYTHING, []),
-    (COLAB, ["keras>=3.15.1"]),
-    ({**EVERYTHING, "keras": "3.15.0"}, ["keras>=3.15.1"]),
-    ({**EVERYTHING, "keras": "3.9.9"}, ["keras>=3.15.1"]),
-    ({**EVERYTHING, "keras": "3.15.2"}, []),
-    ({**EVERYTHING, "keras": "4.0"}, []),
-    ({**EVERYTHING, "keras": "3.16.0.dev2"}, []),
-    ({**EVERYTHING, "kagglehub": "0.3.13"}, ["kagglehub>=0.4.0"]),
-    ({**EVERYTHING, "numpy": "1.26.4", "filelock": "0.1", "PIL": "9"}, []),
-])
+
+@pytest.mark.parametrize(
+    "packages, wanted",
+    [
+        (EVERYTHING, []),
+        (COLAB, ["keras>=3.15.1"]),
+        ({**EVERYTHING, "keras": "3.15.0"}, ["keras>=3.15.1"]),
+        ({**EVERYTHING, "keras": "3.9.9"}, ["keras>=3.15.1"]),
+        ({**EVERYTHING, "keras": "3.15.2"}, []),
+        ({**EVERYTHING, "keras": "4.0"}, []),
+        ({**EVERYTHING, "keras": "3.16.0.dev2"}, []),
+        ({**EVERYTHING, "kagglehub": "0.3.13"}, ["kagglehub>=0.4.0"]),
+        ({**EVERYTHING, "numpy": "1.26.4", "filelock": "0.1", "PIL": "9"}, []),
+    ],
+)
 def test_only_what_is_too_old_is_wanted(has, packages, wanted):
     has(packages)
     assert cloud.missing(ASKED) == wanted
 
 
-@pytest.mark.parametrize("absent, wanted", [
-    ("filelock", ["filelock<=4.2.11"]), ("sklearn", ["scikit-learn<=1.9.1"]), ("PIL", ["pillow<=13.0.0"]),
-    ("keras", ["keras<=3.15.1"])])
+@pytest.mark.parametrize(
+    "absent, wanted",
+    [
+        ("filelock", ["filelock<=4.2.11"]),
+        ("sklearn", ["scikit-learn<=1.9.1"]),
+        ("PIL", ["pillow<=13.0.0"]),
+        ("keras", ["keras<=3.15.1"]),
+    ],
+)
 def test_what_is_absent_is_wanted_no_newer_than_it_was_tested(has, absent, wanted):
     has({name: version for name, version in EVERYTHING.items() if name != absent})
     assert cloud.missing(ASKED) == wanted
@@ -164,13 +186,18 @@ def test_of_the_real_requirements_only_what_the_notebooks_import_is_wanted(monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     names = {line.split("<=")[0] for line in cloud.missing((top / "requirements.txt").read_text(encoding="utf-8"))}
     assert {"tensorflow", "keras", "numpy", "scikit-learn", "pillow", "kagglehub", "filelock"} <= names
-    code = "\n".join(path.read_text(encoding="utf-8") for pattern in ("cxr/*.py", "*.ipynb")
-                     for path in (top / "notebooks").glob(pattern) if path.name != "headless.py")
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for pattern in ("cxr/**/*.py", "*.ipynb")
+        for path in (top / "notebooks").glob(pattern)
+        if path.name != "run.py"
+    )
     for name in names:
         assert re.search(rf"\b(import|from) {cloud.IMPORTED_AS.get(name, name)}\b", code), f"{name} is not needed there"
 
 
 # --- installing -----------------------------------------------------------------------------------------------
+
 
 def test_pip_gets_only_that_and_holds_numpy_and_tensorflow(has, pip, colab, capsys):
     has(COLAB)
@@ -188,12 +215,17 @@ def test_where_nothing_is_missing_pip_is_not_called(has, pip, colab, capsys):
     assert "CXR_RESULTS_DIR" not in os.environ and "CXR_CHECKPOINT_DIR" not in os.environ
 
 
-@pytest.mark.parametrize("said, quoted", [
-    ("WARNING: retrying\nERROR: No matching distribution found for keras\n\n[notice] a new pip\n",
-     "(ERROR: No matching distribution found for keras)"),
-    ("Fatal Python error\n", "(Fatal Python error)"),
-    ("\n", "(it did not say why)"),
-])
+@pytest.mark.parametrize(
+    "said, quoted",
+    [
+        (
+            "WARNING: retrying\nERROR: No matching distribution found for keras\n\n[notice] a new pip\n",
+            "(ERROR: No matching distribution found for keras)",
+        ),
+        ("Fatal Python error\n", "(Fatal Python error)"),
+        ("\n", "(it did not say why)"),
+    ],
+)
 def test_a_failing_pip_is_quoted_with_the_remedy(has, pip, colab, said, quoted):
     has(COLAB)
     pip.answer = (1, said)
@@ -222,10 +254,11 @@ def test_a_loaded_keras_that_is_new_enough_is_no_obstacle(has, pip, colab, monke
 
 # --- Drive ----------------------------------------------------------------------------------------------------
 
+
 def test_results_go_to_drive_and_start_from_the_committed_ones(has, colab, machine, tmp_path, capsys):
     cloud.prepare(keep_on_drive=True)
     kept = tmp_path / "drive" / "MyDrive" / "chest-xray-notebooks"
-    assert project.results_dir() == kept / "results" and project.checkpoint_dir() == kept / "checkpoints"
+    assert paths.results_dir() == kept / "results" and paths.checkpoint_dir() == kept / "checkpoints"
     assert (kept / "results" / "01_manifest.csv").read_text() == "committed"
     assert "Results and checkpoints are kept on Drive, in MyDrive/chest-xray-notebooks/." in capsys.readouterr().out
     assert [path.name for path in kept.iterdir()] == ["results"]
@@ -258,9 +291,13 @@ def test_a_copy_that_breaks_off_leaves_no_results_and_is_made_anew(has, colab, m
     assert [path.name for path in (kept / "results").iterdir()] == ["01_manifest.csv"]
 
 
-@pytest.mark.parametrize("error, reason", [
-    (OSError(28, "No space left on device"), "No space left on device"),
-    (shutil.Error([("a", "b", "why")]), "not all files could be copied")])
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (shutil.Error([("a", "b", "why")]), "not all files could be copied"),
+    ],
+)
 def test_a_full_drive_is_said_in_a_sentence(has, colab, monkeypatch, error, reason):
     def full(*_, **__):
         raise error
@@ -275,8 +312,8 @@ def test_a_full_drive_is_said_in_a_sentence(has, colab, monkeypatch, error, reas
 def test_a_project_without_results_starts_empty(has, colab, machine, tmp_path):
     shutil.rmtree(machine / "results")
     cloud.prepare(keep_on_drive=True)
-    assert project.results_dir() == tmp_path / "drive/MyDrive/chest-xray-notebooks/results"
-    assert not project.results_dir().exists()
+    assert paths.results_dir() == tmp_path / "drive/MyDrive/chest-xray-notebooks/results"
+    assert not paths.results_dir().exists()
 
 
 def test_a_refused_drive_names_the_setting(has, colab):
@@ -299,11 +336,26 @@ def test_drive_is_wanted_where_there_is_none(has, kaggle):
     sentence(problem, "KEEP_ON_DRIVE is True, but this is not Colab", "set it to False")
 
 
+# --- elsewhere ------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_of_the_readers_own_is_left_alone(has, pip, capsys):
+    has(COLAB)
+    before = dict(os.environ)
+    cloud.prepare()
+    assert pip.calls == [] and dict(os.environ) == before and capsys.readouterr().out == ""
+    with pytest.raises(Problem) as problem:
+        cloud.prepare(keep_on_drive=True)
+    sentence(problem, "KEEP_ON_DRIVE is True, but this is not Colab", "set it to False")
+    assert pip.calls == []
+
+
 # --- Kaggle ---------------------------------------------------------------------------------------------------
+
 
 def test_kaggle_keeps_results_where_it_saves_them(has, kaggle, machine):
     cloud.prepare()
-    assert project.results_dir() == kaggle / "results"
+    assert paths.results_dir() == kaggle / "results"
     assert (kaggle / "results" / "01_manifest.csv").read_text() == "committed"
     (kaggle / "results" / "01_manifest.csv").write_text("mine")
     cloud.prepare()
@@ -313,16 +365,36 @@ def test_kaggle_keeps_results_where_it_saves_them(has, kaggle, machine):
 def test_a_results_folder_of_ones_own_stands(has, kaggle, tmp_path, monkeypatch):
     monkeypatch.setenv("CXR_RESULTS_DIR", str(tmp_path / "my own"))
     cloud.prepare()
-    assert project.results_dir() == tmp_path / "my own" and not (kaggle / "results").exists()
+    assert paths.results_dir() == tmp_path / "my own" and not (kaggle / "results").exists()
 
 
 def test_kaggle_is_not_taken_for_colab_whose_package_it_has(has, kaggle, colab, capsys):
     cloud.prepare()
-    assert not cloud.on_colab() and project.results_dir() == kaggle / "results"
+    assert not cloud.on_colab() and paths.results_dir() == kaggle / "results"
     assert "Settings > Accelerator" in capsys.readouterr().out
 
 
+# --- the reader's own files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chosen", [{}, {"mine.png": b"x"}])
+def test_files_of_the_readers_own_lie_in_the_cache(colab, monkeypatch, chosen):
+    files, asked = types.ModuleType("google.colab.files"), []
+    files.upload = lambda target_dir: asked.append(target_dir) or chosen
+    monkeypatch.setitem(sys.modules, "google.colab.files", files)
+    monkeypatch.setattr(sys.modules["google.colab"], "files", files, raising=False)
+    assert cloud.upload() == (asked[0] if chosen else "")
+    assert asked == [str(paths.cache_dir() / "own")]
+
+
+def test_where_nobody_can_be_asked_for_files_it_says_what_to_do(kaggle):
+    with pytest.raises(Problem) as problem:
+        cloud.upload()
+    sentence(problem, 'OWN is "upload", but this is not Colab', "name a picture or a folder")
+
+
 # --- the accelerator ------------------------------------------------------------------------------------------
+
 
 def nvidia_smi(tmp_path, script):
     tool = tmp_path / "bin" / "nvidia-smi"
@@ -330,10 +402,10 @@ def nvidia_smi(tmp_path, script):
     tool.chmod(0o755)
 
 
-def test_colab_without_a_gpu_says_what_to_click_and_how_long_it_takes(has, colab, capsys):
+def test_colab_without_a_gpu_says_what_to_click_and_where_it_says_how_long_it_takes(has, colab, capsys):
     cloud.prepare()
     said = capsys.readouterr().out.strip().splitlines()[-1]
-    assert said.startswith("No GPU: choose Runtime > Change runtime type > T4 GPU") and "ten minutes a seed" in said
+    assert said.startswith("No GPU: choose Runtime > Change runtime type > T4 GPU") and "table above" in said
 
 
 def test_kaggle_without_a_gpu_says_what_to_click(has, kaggle, capsys):
@@ -342,12 +414,15 @@ def test_kaggle_without_a_gpu_says_what_to_click(has, kaggle, capsys):
     assert "No GPU: choose Settings > Accelerator > GPU" in said and "Runtime" not in said
 
 
-@pytest.mark.parametrize("script, said", [
-    ('[ "$*" = "--query-gpu=name --format=csv,noheader" ] && echo "Tesla T4"', "GPU: Tesla T4."),
-    ('echo "Tesla T4"; echo "Tesla T4"; echo', "GPU: Tesla T4, Tesla T4."),
-    ('echo "NVIDIA-SMI has failed because it could not communicate with the driver"; exit 9', "No GPU: "),
-    ('exit 0', "No GPU: "),
-])
+@pytest.mark.parametrize(
+    "script, said",
+    [
+        ('[ "$*" = "--query-gpu=name --format=csv,noheader" ] && echo "Tesla T4"', "GPU: Tesla T4."),
+        ('echo "Tesla T4"; echo "Tesla T4"; echo', "GPU: Tesla T4, Tesla T4."),
+        ('echo "NVIDIA-SMI has failed because it could not communicate with the driver"; exit 9', "No GPU: "),
+        ("exit 0", "No GPU: "),
+    ],
+)
 def test_the_gpu_is_named(tmp_path, script, said):
     nvidia_smi(tmp_path, script)
     assert cloud.accelerator().startswith(said)
@@ -359,3 +434,285 @@ def test_a_driver_that_hangs_counts_as_none(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda command, timeout, **options: real(command, timeout=0.2, **options))
     started = time.monotonic()
     assert cloud.accelerator().startswith("No GPU") and time.monotonic() - started < 10
+
+
+# --- the first cell -------------------------------------------------------------------------------------------
+
+TOP = Path(__file__).resolve().parents[1]
+NOTEBOOKS = list(fingerprint.notebooks().values())
+RUN = """
+import os, sys
+{colab}
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+sys.path.insert(0, "")
+shell.run_cell(sys.stdin.read()).raise_error()
+print("at", os.getcwd(), "with", sys.modules["cxr.project.colab"].__file__)
+"""
+
+
+def cells(notebook):
+    return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+
+
+def first_cell(repository=""):
+    """The first cell, before a copy knows its own address or after."""
+    source = next("".join(cell["source"]) for cell in cells(NOTEBOOKS[0]) if cell["cell_type"] == "code")
+    known = re.search("https://github.com/(.+) cxr-project", source)
+    old = badges.FETCH.format(known[1]) if known else badges.UNKNOWN
+    assert source.count(old) == 1
+    return source.replace(old, badges.FETCH.format(repository) if repository else badges.UNKNOWN)
+
+
+def run_cell(source, folder, colab):
+    """Run the cell in an IPython of its own, as a kernel does."""
+    code = RUN.format(colab="import google.colab" if colab else "")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CXR_")} | {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": str(TOP / "tests/colab_stand_in/site"),
+        "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
+        "GIT_TERMINAL_PROMPT": "0",
+        "IPYTHONDIR": str(folder / "ipython"),
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code], input=source, cwd=folder, env=environment, text=True, capture_output=True
+    )
+
+
+@pytest.fixture
+def github(tmp_path):
+    """A machine's folder, from which https://github.com/jane/lungs can be cloned: the package, wanting nothing."""
+    tree, folder = tmp_path / "tree", tmp_path / "content"
+    folder.mkdir()
+    shutil.copytree(TOP / "notebooks" / "cxr", tree / "notebooks" / "cxr", ignore=shutil.ignore_patterns("__pycache__"))
+    (tree / "requirements.txt").write_text("numpy==2.4.6  # arrays\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    environment = {**os.environ, "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], cwd=tree, check=True, env=environment)
+    (folder / "gitconfig").write_text(
+        f'[url "file://{tree}"]\n\tinsteadOf = https://github.com/jane/lungs\n'
+        '[url "file:///nowhere/"]\n\tinsteadOf = https://github.com/\n'
+    )
+    return folder
+
+
+def test_all_begin_with_the_same_cell_of_eight_lines():
+    first = {
+        next("".join(cell["source"]) for cell in cells(notebook) if cell["cell_type"] == "code")
+        for notebook in NOTEBOOKS
+    }
+    assert len(first) == 1
+    for source in (first_cell(), first_cell("OWNER/chest-xray-notebooks")):
+        lines = source.splitlines()
+        assert len(lines) <= 8 and max(map(len, lines)) <= 105
+        assert "KEEP_ON_DRIVE = " in lines[0] and "google.colab" in source  # by which `fingerprint.code` knows it
+
+
+def test_a_copy_that_does_not_know_its_address_says_so_and_fetches_nothing(github):
+    done = run_cell(first_cell(), github, colab=True)
+    assert done.returncode
+    assert (
+        "AssertionError: This copy does not know its own address yet: run `make badges REPO=owner/name`, or open "
+        "it from your fork."
+    ) in done.stderr
+    assert not (github / "cxr-project").exists() and "internet" not in done.stderr
+
+
+def test_on_colab_the_project_is_fetched_once(github):
+    source = first_cell("jane/lungs")
+    for _ in range(2):  # another kernel on the same machine finds it there
+        done = run_cell(f"{source}\n{source}", github, colab=True)
+        assert not done.returncode, done.stderr
+        assert f"at {github}/cxr-project/notebooks with" in done.stdout and done.stdout.count("No GPU") == 2
+        assert f"{github}/cxr-project/notebooks/cxr/project/colab.py" in done.stdout
+        assert "fatal" not in done.stdout + done.stderr
+
+
+def test_a_machine_without_internet_says_what_to_switch_on(github):
+    done = run_cell(first_cell("jane/elsewhere"), github, colab=True)
+    assert done.returncode and "AssertionError: Switch the internet on (Kaggle: Settings)" in done.stderr
+
+
+@pytest.mark.parametrize("repository", ["", "jane/lungs"])
+@pytest.mark.parametrize("place", [".", "notebooks"])
+def test_at_home_it_steps_into_notebooks_and_does_nothing_else(github, repository, place):
+    home = github.parent / "tree"
+    shutil.copy(github / "gitconfig", home / place)
+    done = run_cell(first_cell(repository), home / place, colab=False)
+    assert not done.returncode, done.stderr
+    assert done.stdout.strip() == f"at {home}/notebooks with {home}/notebooks/cxr/project/colab.py"
+
+
+# --- a copy of the project on GitHub --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fork(tmp_path):
+    """jane's copy of the project as GitHub's runner checks it out, and the repository behind it."""
+    tree, bare = tmp_path / "work", tmp_path / "github.git"
+    for name in ("README.md", "Makefile", ".github", "notebooks"):
+        if (TOP / name).is_dir():
+            shutil.copytree(TOP / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+        else:
+            tree.mkdir(exist_ok=True)
+            shutil.copy(TOP / name, tree / name)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "GITHUB_REPOSITORY": "jane/lungs",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+    def git(*command):
+        return subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *command],
+            cwd=tree,
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environment,
+        ).stdout
+
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-q", "-m", "a copy")
+    git("clone", "-q", "--bare", str(tree), str(bare))
+    git("remote", "add", "origin", str(bare))
+    git("fetch", "-q")
+    git("branch", "-q", "-u", "origin/main")
+    return types.SimpleNamespace(tree=tree, git=git, environment=environment)
+
+
+def test_the_workflow_points_a_copy_at_itself_once(fork):
+    workflow = yaml.safe_load((TOP / ".github/workflows/badges.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["badges"]
+    assert workflow["permissions"] == {"contents": "write"} and "push" in workflow[True]  # YAML reads `on` as true
+    assert job["if"] == "github.ref_name == github.event.repository.default_branch"
+    steps = [step["run"] for step in job["steps"] if "run" in step]
+    assert len(steps) == 2 and all("run" in step or "checkout" in step["uses"] for step in job["steps"])
+    heads = []
+    for _ in range(2):
+        for script in steps:  # `bash -e`, as GitHub runs them
+            done = subprocess.run(
+                ["bash", "-e", "-c", script], cwd=fork.tree, env=fork.environment, capture_output=True, text=True
+            )
+            assert not done.returncode, done.stderr
+        heads.append(fork.git("ls-remote", "origin", "main").split()[0])
+    assert heads[0] == heads[1] and fork.git("rev-list", "--count", heads[0]).strip() == "2"
+    assert sorted(fork.git("diff", "--name-only", f"{heads[0]}~", heads[0]).split()) == [
+        "README.md",
+        *(f"notebooks/{notebook.name}" for notebook in NOTEBOOKS),
+    ]
+    fork.git("reset", "-q", "--hard", "origin/main")
+    for name in ("README.md", *(f"notebooks/{notebook.name}" for notebook in NOTEBOOKS)):
+        text = (fork.tree / name).read_text(encoding="utf-8")
+        addresses = set(re.findall(r"(?:github\.com|/github)/([\w.-]+/[\w.-]+?)(?=[/)\s\"]|$)", text))
+        assert addresses - {"keras-team/keras"} == {"jane/lungs"}, name
+        if name != "README.md":
+            assert "".join(cells(fork.tree / name)[1]["source"]) == first_cell("jane/lungs")
+            assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+    ruff = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--no-cache",
+        "--config",
+        str(TOP / "pyproject.toml"),
+        "--stdin-filename",
+        "first.ipynb",
+        "-",
+    ]
+    first = json.dumps(json.loads(text) | {"cells": cells(fork.tree / name)[:2]})
+    done = subprocess.run(ruff, input=first, cwd=fork.tree, capture_output=True, text=True)
+    assert not done.returncode, done.stdout
+
+
+def test_badges_need_nothing_but_python(fork):
+    code = (
+        "import sys; import cxr.project.badges; "
+        "print(*{name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        cwd=fork.tree / "notebooks",
+        env=fork.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) <= {"cxr", "__main__"}
+
+
+# --- the stand-in for Colab and Kaggle ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "named, said",
+    [
+        (
+            [],
+            r"make colab needs Linux, root and unshare, .*: run it as root in a virtual machine or a privileged "
+            r"container\.",
+        ),
+        (["ech"], r"SCENARIOS names ech: choose from each order drive .*\."),
+    ],
+)
+def test_make_colab_says_in_a_sentence_what_it_lacks(tmp_path, named, said):
+    command = [sys.executable, str(TOP / "tests/colab_stand_in/simulate.py"), "--work", str(tmp_path / "work"), *named]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode and re.fullmatch(said, done.stderr.strip()), done.stderr
+    assert not (tmp_path / "work").exists()
+
+
+# --- how long it takes ----------------------------------------------------------------------------------------
+
+ABLATION = 50  # minutes, as measured when its rows were trained (04_ablation.csv carries no times)
+
+
+def seconds(number):
+    """Of each training of a notebook that is repeated from several seeds."""
+    took = json.loads((TOP / "results" / f"{number}_timing.json").read_text(encoding="utf-8"))["seconds"]
+    return [own for name, own in took.items() if "seed" in name]
+
+
+def header(number):
+    rows = next("".join(cells(notebook)[0]["source"]) for notebook in NOTEBOOKS if notebook.name.startswith(number))
+    return dict(re.findall(r"^\| \*\*(\w+)\*\* \| (.+) \|$", rows, re.MULTILINE))
+
+
+TRAINING = [
+    number
+    for number in fingerprint.notebooks()
+    if (TOP / "results" / f"{number}_timing.json").exists() and seconds(number)
+]
+
+
+@pytest.mark.parametrize("number", TRAINING)
+def test_a_header_says_how_long_its_trainings_took(number):
+    took = seconds(number)
+    said = f"{len(took)} trainings of about {round(sum(took) / len(took) / 60)} minutes on two CPU cores"
+    assert header(number)["takes"].startswith(said), f"write: {said}"
+    assert header(number)["GPU"] == "helps; not tried on a GPU"
+
+
+def test_those_that_train_nothing_say_that_they_need_no_gpu():
+    assert {header(notebook.name[:2])["GPU"] for notebook in NOTEBOOKS if notebook.name[:2] not in TRAINING} == {
+        "not needed"
+    }
+
+
+def test_the_same_times_stand_in_readme_makefile_and_notebook():
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    seeds = seconds("04")
+    everything = sum(sum(seconds(number)) for number in TRAINING)
+    said = re.search(r"about (\d+) minutes for each of the five seeds", readme)
+    assert int(said[1]) == round(sum(seeds) / len(seeds) / 60), "README: make run"
+    hours = {"two": 2, "three": 3, "four": 4, "five": 5}[re.search(r"about (\w+) hours on two cores", readme)[1]]
+    assert everything / 3600 <= hours <= everything / 3600 + 1, "README: make run NOTEBOOKS=all"
+    texts = [path.read_text(encoding="utf-8") for path in (TOP / "Makefile", fingerprint.notebooks()["04"])]
+    for text in (readme, *texts):
+        for minutes in re.findall(r"ablation[^\n]*?(\d+) minutes on two cores", text):
+            assert int(minutes) == ABLATION
+        assert re.search(r"ablation[^\n]*?\d+ minutes on two cores", text)

@@ -22,11 +22,12 @@ from pathlib import Path
 
 import pytest
 
-from cxr import archive, download, project
-from cxr.project import Problem
+from cxr.project import paths
+from cxr.project.kaggle import archive, download
+from cxr.project.paths import Problem
 from kaggle_server import PORT, KaggleServer
 
-NOTEBOOKS = Path(download.__file__).resolve().parents[1]
+NOTEBOOKS = Path(download.__file__).resolve().parents[3]
 SECRET = "5ecret-0f-the-reader"
 README = "About these X-rays.\n"
 
@@ -37,6 +38,8 @@ import os, sys
 if "_child" in " ".join(sys.orig_argv) and os.environ.get("CXR_STAND_IN"):
     import kagglesdk.kaggle_env as env
     env._env_to_endpoint[env.KaggleEnv.PROD] = os.environ["CXR_STAND_IN"]
+if "_child" in " ".join(sys.orig_argv) and os.environ.get("CXR_DIES"):
+    os._exit(9)
 for name in os.environ.get("CXR_NOT_INSTALLED", "").split():
     sys.modules[name] = None
 """
@@ -107,7 +110,7 @@ def data(tmp_path, monkeypatch):
         "NO_PROXY": "*",
     }.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(project, "ROOT", root)
+    monkeypatch.setattr(paths, "ROOT", root)
     monkeypatch.setattr(download, "MOUNTS", ())
     monkeypatch.setattr(download, "TRIES", 1)
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0)
@@ -162,6 +165,13 @@ def put(folder, images=IMAGES):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return folder
+
+
+def kept(data, package="kagglehub"):
+    """Where `package` keeps the archive as far as it has come."""
+    archive = data / ".download" / download.ARCHIVES[package]
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    return archive
 
 
 def put_zip(data, content):
@@ -304,8 +314,7 @@ def test_the_stand_in_answers_where_the_test_environment_looks(data, serve, monk
 )
 def test_what_kaggle_refuses_or_spoils(data, serve, fault, words):
     server = serve(fault=fault)
-    arrived = data / ".download" / download.ARCHIVE
-    arrived.parent.mkdir()
+    arrived = kept(data)
     if fault.isdigit() or fault == "page":
         arrived.write_bytes(ARCHIVE[:1000])
     with pytest.raises(Problem) as problem:
@@ -354,11 +363,11 @@ def test_a_broken_transfer_goes_on(data, serve, capsys):
 
 
 def test_a_transfer_goes_on_in_the_next_run(data, serve, monkeypatch):
-    monkeypatch.setattr(download, "_persist", lambda *args: download._attempt(*args))  # one try
+    monkeypatch.setattr(download, "TRIES", 0)  # one start, whatever it brings
     server = serve(fault="cut")
     with pytest.raises(Problem):
         download.fetch()
-    assert (data / ".download" / download.ARCHIVE).stat().st_size == 1 << 20
+    assert kept(data).stat().st_size == 1 << 20
     download.fetch()
     assert_complete(data)
     assert "Range" in server.asked("/storage/")[-1]["headers"]
@@ -398,17 +407,15 @@ def test_a_corrupt_archive_is_fetched_again(data, serve, capsys):
 
 
 def test_a_corrupt_archive_of_an_earlier_run_does_not_stay_for_ever(data, serve):
-    box = data / ".download"
-    box.mkdir()
-    (box / download.ARCHIVE).write_bytes(bytes(len(ARCHIVE)))  # the right size, so the library keeps it
+    kept(data).write_bytes(bytes(len(ARCHIVE)))  # the right size, so the library keeps it
     serve()
     download.fetch()
     assert_complete(data)
 
 
-def test_a_complete_archive_of_an_earlier_run_needs_no_network(data):
-    (data / ".download").mkdir()
-    (data / ".download" / download.ARCHIVE).write_bytes(ARCHIVE)
+@pytest.mark.parametrize("package", ["kagglehub", "kaggle"])
+def test_a_complete_archive_of_an_earlier_run_needs_no_network(data, package):
+    kept(data, package).write_bytes(ARCHIVE)
     download.fetch()
     assert_complete(data)
 
@@ -442,21 +449,41 @@ def test_a_mount_that_kaggle_makes_is_used_in_place(data, serve, monkeypatch, tm
     assert_untouched(data)
 
 
+@pytest.mark.parametrize("service", ["kaggle", "colab"])
+def test_a_mount_service_that_fails_is_done_without(data, serve, monkeypatch, service):
+    server, nobody = serve(), "127.0.0.1:9"
+    for name in ("KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_USER_SECRETS_TOKEN", "KAGGLE_DATA_PROXY_TOKEN"):
+        monkeypatch.setenv(name, "x") if service == "kaggle" else None
+    monkeypatch.setenv("KAGGLE_DATA_PROXY_URL", f"http://{nobody}")
+    monkeypatch.setenv("TBE_RUNTIME_ADDR", nobody)
+    assert download.ensure() == data
+    assert_complete(data)
+    assert server.transfers == 1
+
+
+def test_a_child_that_dies_without_a_word(data, serve, monkeypatch):
+    server = serve()
+    monkeypatch.setenv("CXR_DIES", "1")
+    with pytest.raises(Problem) as problem:
+        download.ensure()
+    says(problem, "download from Kaggle failed", "run 01_download.ipynb again", "archive.zip")
+    assert not server.calls
+    assert_untouched(data)
+
+
 def test_two_at_once(data, serve, tmp_path):
     server = serve(delay=1.5)
     script = (
-        "import sys; from pathlib import Path; from cxr import download, project\n"
-        "project.ROOT = Path(sys.argv[1]); download.MOUNTS = (); download.ensure()"
+        "import sys; from pathlib import Path; from cxr.project import paths; from cxr.project.kaggle import download\n"
+        "paths.ROOT = Path(sys.argv[1]); download.MOUNTS = (); download.ensure()"
     )
     env = os.environ | {"PYTHONPATH": f"{NOTEBOOKS}{os.pathsep}{os.environ['PYTHONPATH']}"}
-    command = [sys.executable, "-c", script, str(project.ROOT)]
+    command = [sys.executable, "-c", script, str(paths.ROOT)]
     both = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = sorted((process.communicate(timeout=40)[0] for process in both), key=len)
     assert [process.returncode for process in both] == [0, 0]
     assert server.transfers == 1
-    assert outputs[0] == (
-        "Another notebook is fetching the X-rays; waiting for it.\nUsing the X-rays in chest_xray/\n"
-    )
+    assert outputs[0] == ("Another notebook is fetching the X-rays; waiting for it.\nUsing the X-rays in chest_xray/\n")
     assert_complete(data)
 
 
@@ -486,7 +513,7 @@ def all_text(capfd, folder):
 def test_a_login_helps_where_one_is_asked_for(data, serve, monkeypatch, capfd, kind, without):
     monkeypatch.setenv("CXR_NOT_INSTALLED", without)
     if kind == "key":
-        write_login(project.ROOT / "kaggle.json", username="reader", key=SECRET)
+        write_login(paths.ROOT / "kaggle.json", username="reader", key=SECRET)
     else:
         monkeypatch.setenv("KAGGLE_API_TOKEN", SECRET)
     server = serve(fault="login")
@@ -503,7 +530,7 @@ def test_a_login_helps_where_one_is_asked_for(data, serve, monkeypatch, capfd, k
 )
 def test_a_login_that_kaggle_refuses(data, serve, monkeypatch, capfd, fault, words, without):
     monkeypatch.setenv("CXR_NOT_INSTALLED", without)  # which is not what to say
-    write_login(project.ROOT / "kaggle.json", username="reader", key=SECRET)
+    write_login(paths.ROOT / "kaggle.json", username="reader", key=SECRET)
     server = serve(fault=fault)
     with pytest.raises(Problem) as problem:
         download.ensure()
@@ -525,8 +552,8 @@ def test_no_package_and_no_login(data, monkeypatch, capfd):
     "text", ["{", "", "[]", "null", '{"username": "reader"}', '{"username": "reader", "key": 5}', "\xff"]
 )
 def test_a_malformed_login(data, serve, text):
-    (project.ROOT / "kaggle.json").write_bytes(text.encode("latin-1"))
-    (project.ROOT / "kaggle.json").chmod(0o600)
+    (paths.ROOT / "kaggle.json").write_bytes(text.encode("latin-1"))
+    (paths.ROOT / "kaggle.json").chmod(0o600)
     serve(fault="login")
     with pytest.raises(Problem) as problem:
         download.ensure() if text == "{" else download.credentials()
@@ -535,16 +562,16 @@ def test_a_malformed_login(data, serve, text):
 
 
 def test_a_login_saved_by_notepad(capsys):
-    write_login(project.ROOT / "kaggle.json", username=" reader ", key=SECRET)
-    file = project.ROOT / "kaggle.json"
+    write_login(paths.ROOT / "kaggle.json", username=" reader ", key=SECRET)
+    file = paths.ROOT / "kaggle.json"
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     assert download.credentials().variables == {"KAGGLE_USERNAME": "reader", "KAGGLE_KEY": SECRET}
 
 
 def test_an_unedited_example_is_no_login(data, serve, capsys):
-    example = Path(download.__file__).resolve().parents[2] / "kaggle.json.example"
-    shutil.copy(example, project.ROOT / "kaggle.json")
-    (project.ROOT / "kaggle.json").chmod(0o600)
+    example = Path(download.__file__).resolve().parents[4] / "kaggle.json.example"
+    shutil.copy(example, paths.ROOT / "kaggle.json")
+    (paths.ROOT / "kaggle.json").chmod(0o600)
     assert download.credentials() is None
     says(capsys.readouterr().out.strip(), "kaggle.json still holds", "kaggle.json.example")
     server = serve(fault="login")
@@ -557,8 +584,8 @@ def test_an_unedited_example_is_no_login(data, serve, capsys):
 @pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX")
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o604])
 def test_a_login_that_others_can_read(mode, capsys):
-    write_login(project.ROOT / "kaggle.json", username="reader", key=SECRET)
-    (project.ROOT / "kaggle.json").chmod(mode)
+    write_login(paths.ROOT / "kaggle.json", username="reader", key=SECRET)
+    (paths.ROOT / "kaggle.json").chmod(mode)
     assert download.credentials().source == "kaggle.json"
     out = capsys.readouterr().out
     if mode == 0o600:
@@ -607,7 +634,7 @@ def test_where_a_login_is_looked_for(tmp_path, monkeypatch, capsys, place, sourc
         path.write_text(SECRET + "\n")
         path.chmod(0o600)
     else:
-        path = project.ROOT / place if place == "kaggle.json" else Path(place).expanduser()
+        path = paths.ROOT / place if place == "kaggle.json" else Path(place).expanduser()
         write_login(path, username="reader", key=SECRET)
     login = download.credentials()
     assert source in login.source
@@ -757,18 +784,11 @@ def test_a_disk_too_small(data, serve, monkeypatch, capsys, route):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("full", ["archive", "archive and report"])
-def test_a_disk_full_while_downloading(data, serve, monkeypatch, full):
+def test_a_disk_full_while_downloading(data, serve, monkeypatch):
     """/dev/full answers every write as a full disk does."""
-    (data / ".download").mkdir()
-    (data / ".download" / download.ARCHIVE).symlink_to("/dev/full")
+    kept(data).symlink_to("/dev/full")
     monkeypatch.setattr(zipfile, "is_zipfile", lambda path: False)  # it would read /dev/full, which has no end
     serve()
-    if full == "archive and report":
-        (data / ".download" / "status").symlink_to("/dev/full")
-        monkeypatch.setattr(Path, "read_text", lambda path: "")  # the same
-        usage = shutil.disk_usage(data)
-        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
     with pytest.raises(Problem) as problem:
         download.fetch()
     says(problem, "disk of chest_xray/ is full", "free some space")
@@ -821,8 +841,9 @@ def test_a_failure_while_extracting(data, serve, monkeypatch, error, words):
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from cxr import download, project
-project.ROOT = Path(sys.argv[1])
+from cxr.project import paths
+from cxr.project.kaggle import download
+paths.ROOT = Path(sys.argv[1])
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 count, module, name = 0, shutil if sys.argv[2] == "copyfileobj" else os, sys.argv[2]
 real = getattr(module, name)
@@ -840,7 +861,7 @@ download.fetch()
 def test_killed_while_extracting(data, where, number):
     put_zip(data, ARCHIVE)
     env = os.environ | {"PYTHONPATH": f"{NOTEBOOKS}{os.pathsep}{os.environ['PYTHONPATH']}"}
-    command = [sys.executable, "-c", KILLED, str(project.ROOT), where, str(number)]
+    command = [sys.executable, "-c", KILLED, str(paths.ROOT), where, str(number)]
     assert subprocess.run(command, env=env, capture_output=True).returncode == -signal.SIGKILL
     assert (data / ".incoming").exists()
     assert download.find() is None  # neither half a data set nor a Problem
@@ -877,7 +898,7 @@ def test_a_linked_data_folder_is_filled_where_it_points(data, tmp_path):
 def test_unusual_paths(tmp_path, monkeypatch, serve, name):
     root = tmp_path / name
     root.mkdir(parents=True)
-    monkeypatch.setattr(project, "ROOT", root)
+    monkeypatch.setattr(paths, "ROOT", root)
     images = {name.replace("P0", "Pé 胸"): content for name, content in IMAGES.items()}
     serve(zipped(kaggle_like(images)))
     assert download.ensure() == root / "chest_xray"
@@ -894,7 +915,7 @@ def test_a_data_folder_without_permission(monkeypatch, entry):
         data.mkdir()
         (data / "README.md").write_text(README)
         put_zip(data, ARCHIVE)
-        monkeypatch.setattr(project, "ROOT", Path(root))
+        monkeypatch.setattr(paths, "ROOT", Path(root))
         os.chmod(root, 0o755)
         data.chmod(0o000 if entry == "find" else 0o555)
         as_root = os.geteuid() == 0  # for whom permission bits mean nothing
@@ -924,15 +945,15 @@ def test_the_child_ends_with_its_notebook(data, serve, monkeypatch):
     """A killed kernel must not leave a download behind that writes into the next one's file."""
     server = serve(fault="stall")
     script = (
-        "import sys; from pathlib import Path; from cxr import download, project\n"
-        "project.ROOT = Path(sys.argv[1]); download.MOUNTS = ()\n"
+        "import sys; from pathlib import Path; from cxr.project import paths; from cxr.project.kaggle import download\n"
+        "paths.ROOT = Path(sys.argv[1]); download.MOUNTS = ()\n"
         "real = download.subprocess.Popen\n"
         "def popen(*args, **rest):\n"
         "    child = real(*args, **rest); print(child.pid, flush=True); return child\n"
         "download.subprocess.Popen = popen; download.fetch()"
     )
     env = os.environ | {"PYTHONPATH": f"{NOTEBOOKS}{os.pathsep}{os.environ['PYTHONPATH']}"}
-    kernel = subprocess.Popen([sys.executable, "-c", script, str(project.ROOT)], env=env, stdout=subprocess.PIPE)
+    kernel = subprocess.Popen([sys.executable, "-c", script, str(paths.ROOT)], env=env, stdout=subprocess.PIPE)
     child = int(kernel.stdout.readline())
     kernel.kill()
     kernel.communicate()

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import evaluate, explain
-from cxr.backend import keras
-from cxr.practice import draw_chest
-from cxr.project import Problem
+from cxr import metrics, saliency
+from cxr.project.backend import keras
+from cxr.project.paths import Problem
+from cxr.project.practice import draw_chest
 
 SIZE = 64
 
@@ -18,9 +18,9 @@ def pictures():
     label = np.tile([0, 1], 32)
     for picture, one in zip(pictures, label):
         y, x = rng.integers(4, 48, 2)
-        picture[y:y + 10, x:x + 10] = 230
+        picture[y : y + 10, x : x + 10] = 230
         if one == 0:
-            picture[y:y + 10:2, x:x + 10] = 30
+            picture[y : y + 10 : 2, x : x + 10] = 30
     return pictures, label
 
 
@@ -51,23 +51,24 @@ def trained(pictures):
 def test_logits_are_the_log_odds_of_the_probabilities(pictures, trained):
     probability = trained.predict(pictures[0][..., None], verbose=0)[:, 0].astype(float).clip(1e-7, 1 - 1e-7)
     inner = (probability > 1e-4) & (probability < 1 - 1e-4)
-    np.testing.assert_allclose(explain.logits(trained, pictures[0])[inner],
-                               np.log(probability / (1 - probability))[inner], atol=0.02)
+    np.testing.assert_allclose(
+        saliency.logits(trained, pictures[0])[inner], np.log(probability / (1 - probability))[inner], atol=0.02
+    )
 
 
 def test_gradcam_lights_up_where_the_answer_is(pictures, trained):
     found, label = (part[pictures[1] == 1] for part in pictures)
-    maps = explain.gradcam(trained, found, label, batch_size=16)
+    maps = saliency.gradcam(trained, found, label, batch_size=16)
     assert maps.shape == found.shape and maps.min() >= 0
     np.testing.assert_allclose(maps.max(axis=(1, 2)), 1, rtol=1e-5)
-    bright = explain.share_inside(maps, found > 200)
+    bright = saliency.share_inside(maps, found > 200)
     assert np.median(bright) > 3 * (found > 200).mean()
-    np.testing.assert_allclose(maps, explain.gradcam(trained, found, label, batch_size=64), atol=1e-4)
+    np.testing.assert_allclose(maps, saliency.gradcam(trained, found, label, batch_size=64), atol=1e-4)
 
 
 def test_occlusion_finds_the_square_too(pictures, trained):
     found, label = pictures
-    fall = explain.occlusion(trained, found[1], label[1], patch=12, step=4)
+    fall = saliency.occlusion(trained, found[1], label[1], patch=12, step=4)
     y, x = np.unravel_index(fall.argmax(), fall.shape)
     rows, columns = np.nonzero(found[1] > 200)
     assert abs(y - rows.mean()) < 10 and abs(x - columns.mean()) < 10
@@ -75,42 +76,42 @@ def test_occlusion_finds_the_square_too(pictures, trained):
 
 def test_random_weights_give_another_map(pictures, trained):
     found, label = (part[pictures[1] == 1] for part in pictures)
-    maps = explain.gradcam(trained, found, label)
-    blank = explain.randomised(trained, seed=3)
+    maps = saliency.gradcam(trained, found, label)
+    blank = saliency.randomised(trained, seed=3)
     assert blank.count_params() == trained.count_params()
-    other = explain.gradcam(blank, found, explain.logits(blank, found) > 0)
-    assert np.median(explain.likeness(maps, other)) < 0.8 and np.allclose(explain.likeness(maps, maps), 1)
+    other = saliency.gradcam(blank, found, saliency.logits(blank, found) > 0)
+    assert np.median(saliency.likeness(maps, other)) < 0.8 and np.allclose(saliency.likeness(maps, maps), 1)
 
 
 def test_a_map_of_nothing_is_an_error_and_no_picture(pictures):
     model = network("pooled")
     model.layers[-1].set_weights([np.zeros((16, 1)), np.zeros(1)])
     with pytest.raises(Problem, match="Grad-CAM of image 0 is zero everywhere"):
-        explain.gradcam(model, pictures[0][:4], np.ones(4))
+        saliency.gradcam(model, pictures[0][:4], np.ones(4))
 
 
 def test_a_network_without_feature_maps_is_an_error():
     model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
     with pytest.raises(Problem, match="GlobalAveragePooling2D or Flatten"):
-        explain.gradcam(model, np.zeros((1, 4, 4)), [1])
+        saliency.gradcam(model, np.zeros((1, 4, 4)), [1])
 
 
 def test_covering_takes_away_what_is_inside_and_nothing_else(pictures):
     found, _ = pictures
     fields = found > 200
-    covered = explain.covered(found, fields)
+    covered = saliency.covered(found, fields)
     assert covered.dtype == np.uint8 and covered[fields].mean() < 80
     far = np.ones_like(found, bool)
     for shift in range(-5, 6):
         for axis in (1, 2):
             far &= ~np.roll(fields, shift, axis)
     assert (covered[far] == found[far]).mean() > 0.9
-    everything = explain.covered(found[:2], np.ones_like(fields[:2]))
+    everything = saliency.covered(found[:2], np.ones_like(fields[:2]))
     assert everything.max() == 0, "with nothing left outside there is no mean"
 
 
 def test_corners_are_four_squares():
-    field = explain.corners(100, 0.2)
+    field = saliency.corners(100, 0.2)
     assert field.sum() == 4 * 20 * 20 and field[0, 0] and field[99, 99] and not field[50, 0]
 
 
@@ -120,26 +121,32 @@ def test_the_lung_field_is_in_the_dark_parts_of_the_chest():
     for _ in range(6):
         chest = np.asarray(draw_chest(rng, "normal", (128, 128)))
         chest = chest if chest.ndim == 2 else chest[..., 0]
-        field = explain.lung_field(chest)
+        field = saliency.lung_field(chest)
         assert field.shape == chest.shape and 0.05 < field.mean() < 0.6
         assert not field[:, :4].any() and not field[:, -4:].any() and not field[:8].any()
         inside.append(chest[field].mean() < chest[40:90, 30:100].mean() + 5)
     assert sum(inside) >= 4
 
 
-@pytest.mark.parametrize("picture", [np.zeros((128, 128), np.uint8), np.full((128, 128), 255, np.uint8),
-                                     np.random.default_rng(0).integers(0, 256, (128, 128)).astype(np.uint8)])
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((128, 128), np.uint8),
+        np.full((128, 128), 255, np.uint8),
+        np.random.default_rng(0).integers(0, 256, (128, 128)).astype(np.uint8),
+    ],
+)
 def test_a_picture_without_a_chest_has_some_field_or_none_but_no_crash(picture):
-    field = explain.lung_field(picture)
+    field = saliency.lung_field(picture)
     assert field.shape == picture.shape and field.dtype == bool
 
 
 def test_a_mean_has_its_interval_by_patient():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"label": np.tile([0, 1], 100), "patient": np.arange(200)})
-    times = evaluate.resample(table, 500)
+    times = metrics.resample(table, 500)
     values = rng.normal(3, 1, 200)
-    found = evaluate.mean_with(values, times)
+    found = metrics.mean_with(values, times)
     assert found["mean"] == pytest.approx(values.mean()) and found["low"] < values.mean() < found["high"]
     assert found["high"] - found["low"] == pytest.approx(4 * 1 / np.sqrt(200), rel=0.3)
-    assert evaluate.mean_with(2 * values, times, over=values) == pytest.approx({"mean": 2, "low": 2, "high": 2})
+    assert metrics.mean_with(2 * values, times, over=values) == pytest.approx({"mean": 2, "low": 2, "high": 2})

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr import clues, evaluate, external
-from cxr.practice import draw_chest
-from cxr.project import Problem
-from cxr.strangers import write_dicom
+from cxr import external, metrics, shortcuts
+from cxr.ood_pictures import write_dicom
+from cxr.project.paths import Problem
+from cxr.project.practice import draw_chest
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,14 @@ def test_survey_reads_class_folders(hospital):
 
 
 def test_patients_are_known_by_kaggles_names(tmp_path):
-    for name in ("normal/IM-0001-0001", "normal/IM-0001-0002", "normal/IM-0002-0001", "ill/person1_virus_1",
-                 "ill/person1_virus_2", "ill/person2_virus_3"):
+    for name in (
+        "normal/IM-0001-0001",
+        "normal/IM-0001-0002",
+        "normal/IM-0002-0001",
+        "ill/person1_virus_1",
+        "ill/person1_virus_2",
+        "ill/person2_virus_3",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (40, 40)).save(tmp_path / f"{name}.png")
     assert set(external.survey(tmp_path).patient) == {"IM-0001", "IM-0002", "person1_virus", "person2_virus"}
@@ -66,10 +72,13 @@ def test_a_folder_of_broken_files_is_named(tmp_path):
         external.load(external.survey(tmp_path), tmp_path, 64)
 
 
-BAD = {"not there": (lambda f: f.rmdir(), "is not there: set FOLDER"), "nothing in it": (lambda f: None, "(none)"),
-       "no normal": (lambda f: [(f / n).mkdir() for n in ("a", "b")], "a, b.*one of them called normal"),
-       "normal alone": (lambda f: (f / "normal").mkdir(), "normal.*two at least"),
-       "an empty class": (lambda f: [(f / n).mkdir() for n in ("ill", "normal")], "holds no picture")}
+BAD = {
+    "not there": (lambda f: f.rmdir(), "is not there: set FOLDER"),
+    "nothing in it": (lambda f: None, "(none)"),
+    "no normal": (lambda f: [(f / n).mkdir() for n in ("a", "b")], "a, b.*one of them called normal"),
+    "normal alone": (lambda f: (f / "normal").mkdir(), "normal.*two at least"),
+    "an empty class": (lambda f: [(f / n).mkdir() for n in ("ill", "normal")], "holds no picture"),
+}
 
 
 @pytest.mark.parametrize("make, said", BAD.values(), ids=BAD)
@@ -94,12 +103,18 @@ def test_places_are_told_apart_by_what_differs(hospital):
     for kind in ("normal", "bacteria") * 10:
         film = Image.fromarray(draw_chest(rng, kind, (240, 300))).resize((128, 128))
         home.append(np.asarray(film))
-    home_table = pd.DataFrame({"path": [f"{i}" for i in range(20)], "label": [0, 1] * 10, "patient": range(20),
-                               "class_name": ["NORMAL", "PNEUMONIA"] * 10}).astype({"patient": str})
+    home_table = pd.DataFrame(
+        {
+            "path": [f"{i}" for i in range(20)],
+            "label": [0, 1] * 10,
+            "patient": range(20),
+            "class_name": ["NORMAL", "PNEUMONIA"] * 10,
+        }
+    ).astype({"patient": str})
     table = external.survey(hospital)
     away, pixels, _ = external.load(table, hospital, 128)
-    facts = clues.picture_facts(np.stack(home))
-    shifted, together = external.apart(facts, clues.picture_facts(pixels), home_table, away)
+    facts = shortcuts.picture_facts(np.stack(home))
+    shifted, together = external.apart(facts, shortcuts.picture_facts(pixels), home_table, away)
     most = (shifted[["normal", "other"]].astype(float) - 0.5).abs().max().max()
     assert most > 0.45, "inverted films are told at a glance"
     assert set(together) == {"normal", "other"} and set(shifted.fact) <= set(facts) and len(shifted) >= 4
@@ -107,8 +122,17 @@ def test_places_are_told_apart_by_what_differs(hospital):
 
 def test_a_fact_that_few_films_have_is_left_out():
     rng = np.random.default_rng(0)
-    tables = [pd.DataFrame({"path": [f"{place}{i}" for i in range(12)], "patient": [f"{place}{i}" for i in range(12)],
-                            "label": [0, 1] * 6, "class_name": ["normal", "ill"] * 6}) for place in "ab"]
+    tables = [
+        pd.DataFrame(
+            {
+                "path": [f"{place}{i}" for i in range(12)],
+                "patient": [f"{place}{i}" for i in range(12)],
+                "label": [0, 1] * 6,
+                "class_name": ["normal", "ill"] * 6,
+            }
+        )
+        for place in "ab"
+    ]
     facts = [pd.DataFrame({"mean": rng.normal(shift, 1, 12), "letter_size": np.nan, "edge": 0.5}) for shift in (0, 5)]
     facts[0].loc[0, "letter_size"] = 0.1
     shifted, together = external.apart(*facts, *tables)
@@ -127,10 +151,10 @@ def shifted():
 def test_recalibration_mends_threshold_and_calibration(shifted):
     table, probability = shifted
     fitted, called = external.recalibrated(table, probability)
-    before = evaluate.measure(table.label, probability, 0.5)
+    before = metrics.measure(table.label, probability, 0.5)
     assert (called == table.label).mean() > before["accuracy"] + 0.2
     assert abs(fitted.mean() - table.label.mean()) < 0.03 < abs(probability.mean() - table.label.mean())
-    assert evaluate.auc(table.label, fitted) > before["auc"] - 0.02
+    assert metrics.auc(table.label, fitted) > before["auc"] - 0.02
 
 
 def test_a_film_has_no_say_in_its_own_answer(shifted):
@@ -138,8 +162,8 @@ def test_a_film_has_no_say_in_its_own_answer(shifted):
     table, probability = shifted
     accuracies = []
     for seed in range(8):
-        own = table.assign(label=np.random.default_rng(100 + seed).integers(0, 2, len(table)))
-        accuracies.append((external.recalibrated(own, probability)[1] == own.label).mean())
+        meaningless = table.assign(label=np.random.default_rng(100 + seed).integers(0, 2, len(table)))
+        accuracies.append((external.recalibrated(meaningless, probability)[1] == meaningless.label).mean())
     assert np.mean(accuracies) < 0.53
 
 
@@ -152,8 +176,9 @@ def test_recalibration_needs_two_patients_a_class():
 def test_the_what_if_is_another_rendering_of_the_same_films(tmp_path, monkeypatch):
     monkeypatch.setenv("CXR_CACHE_DIR", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({"path": [f"{i}.jpeg" for i in range(12)], "label": [0, 1] * 6,
-                          "class_name": ["NORMAL", "PNEUMONIA"] * 6})
+    table = pd.DataFrame(
+        {"path": [f"{i}.jpeg" for i in range(12)], "label": [0, 1] * 6, "class_name": ["NORMAL", "PNEUMONIA"] * 6}
+    )
     for path in table.path:
         Image.fromarray(draw_chest(rng, "normal", (200, 240))).save(tmp_path / path)
     place = external.simulate(tmp_path, table)

@@ -5,7 +5,9 @@ import hashlib
 import io
 import os
 import shutil
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 from PIL.Image import Transpose
-from test_data import encoded, exif, noise, put, refused
+from test_data import SET, encoded, exif, noise, put, refused
 
-from cxr import images
-from cxr.practice import draw_chest
-from cxr.project import Problem
+from cxr import corruptions, data, images
+from cxr.project.paths import Problem
+from cxr.project.practice import draw_chest
 
 FILM = draw_chest(np.random.default_rng(3), "bacteria", (900, 1200))
 SIZE = 32
@@ -55,11 +57,20 @@ def kept(world):
 
 # ------------------------------------------------------------------------------------ decode
 
+
 @pytest.mark.parametrize("size", [64, 96, 150, 224, 300, 1000])
-@pytest.mark.parametrize("options", [
-    {"quality": 90}, {"quality": 40}, {"quality": 90, "progressive": True}, {"mode": "RGB", "quality": 75},
-    {"mode": "CMYK", "quality": 90}, {"mode": "RGB", "keep_rgb": True, "quality": 90}],
-    ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 90},
+        {"quality": 40},
+        {"quality": 90, "progressive": True},
+        {"mode": "RGB", "quality": 75},
+        {"mode": "CMYK", "quality": 90},
+        {"mode": "RGB", "keep_rgb": True, "quality": 90},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
 def test_the_quick_way_is_close_to_the_long_one(size, options):
     options = dict(options)
     content = encoded(Image.fromarray(FILM).convert(options.pop("mode", "L")), **options)
@@ -79,6 +90,89 @@ def test_16_bits_keep_their_gradation():
     decoded = images.decode(encoded(ramp, "PNG"), 256).astype(int)
     assert decoded.min() <= 1 and decoded.max() >= 254
     assert len(np.unique(decoded)) > 250 and (np.diff(decoded[0]) >= 0).all() and np.diff(decoded[0]).max() <= 2
+
+
+def png(pixels, said=0, colour=0):
+    """A PNG of 16 bits a channel, gray or, with `colour` 2, 4 or 6, more; with the chunk sBIT where `said` is given."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    wide = np.repeat(pixels[..., None], channels, axis=2)
+    if colour in (4, 6):
+        wide[..., -1] = 65535  # opaque
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in wide)
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"gAMA", struct.pack(">I", 45455))
+        + (chunk(b"sBIT", bytes([said] * channels)) if said else b"")
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def tiff(pixels, order="<"):
+    return encoded(Image.fromarray(pixels.astype(f"{order}u2")), "TIFF")
+
+
+DEEP = np.tile(np.linspace(0, 1, 200), (200, 1))  # black to white
+
+
+@pytest.mark.parametrize("write", [png, tiff, lambda pixels: tiff(pixels, ">")], ids=["PNG", "TIFF", "TIFF, big end"])
+@pytest.mark.parametrize(
+    "bits, brightest", [(8, 255), (10, 1023), (10, 600), (12, 4095), (12, 3900), (14, 16383), (16, 65535), (16, 20000)]
+)
+def test_fewer_bits_than_the_file_has_room_for_are_not_black(write, bits, brightest):
+    pixels = (DEEP * brightest).round().astype(np.uint16)
+    found = images.decode(write(pixels), 100).astype(int)
+    expected = images.decode(encoded((pixels * 255.0 / (2**bits - 1)).astype(np.uint8), "PNG"), 100)
+    assert np.abs(found - expected).max() <= 1 and found.max() >= 64
+
+
+@pytest.mark.parametrize(
+    "said, brightest, white",
+    [
+        (12, 900, 4095),
+        (12, 4095, 4095),
+        (14, 4095, 16383),
+        (16, 3900, 65535),  # all levels fit into what it says
+        (12, 65520, 65535),
+        (10, 4000, 4095),
+        (0, 900, 1023),
+    ],
+)  # they do not: scaled up, or wrong
+def test_a_png_may_say_how_many_of_its_bits_are_used(said, brightest, white):
+    pixels = (DEEP * brightest).round().astype(np.uint16)
+    found = images.decode(png(pixels, said), 200)
+    assert np.abs(found.astype(int) - pixels * 255.0 / white).max() <= 1.5
+
+
+def test_all_16_bits_are_read_as_ever():
+    pixels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert np.array_equal(images.to_eight_bits(pixels), pixels // 257)
+
+
+@pytest.mark.parametrize("colour", [2, 4, 6])
+def test_colour_of_which_hardly_a_level_is_left_is_named(world, colour):
+    dark, bright = png((DEEP * 4095).astype(np.uint16), 0, colour), png((DEEP * 65535).astype(np.uint16), 0, colour)
+    put(world / "xrays", {"dark.png": dark, "bright.png": bright})
+    with pytest.raises(Problem, match="^dark.png has 16 bits a channel and uses 6.2% of their range: save it"):
+        images.load(table_of({"dark.png": dark}), world / "xrays", SIZE)
+    put(world / "set", SET | {"train/NORMAL/dark.png": dark, "train/NORMAL/bright.png": bright})
+    with pytest.raises(Problem, match="^train/NORMAL/dark.png has 16 bits .*8 bits, in .*: replace or delete it"):
+        data.survey(world / "set")
+    found = images.load(table_of({"bright.png": bright}), world / "xrays", SIZE)
+    assert found.min() < 10 and found.max() > 245
+
+
+def test_two_gray_levels_are_black_and_white():
+    picture = Image.fromarray(DEEP > 0.5)
+    assert picture.mode == "1"
+    found = images.decode(encoded(picture, "PNG"), 100)
+    assert found[:, :45].max() < 10 and found[:, 55:].min() > 245
 
 
 GRAY = FILM[::4, ::4]
@@ -111,8 +205,15 @@ def test_a_palette_with_transparent_entries_prints_no_warning(world, options):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_picture_is_decoded_upright(kind, orientation):
     """As the camera stored it: the upright picture, turned by the inverse of what its EXIF asks for."""
-    inverse = {6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270, 2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180,
-               4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE, 7: Transpose.TRANSVERSE}.get(orientation)
+    inverse = {
+        6: Transpose.ROTATE_90,
+        8: Transpose.ROTATE_270,
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        7: Transpose.TRANSVERSE,
+    }.get(orientation)
     stored = Image.fromarray(GRAY) if inverse is None else Image.fromarray(GRAY).transpose(inverse)
     content = encoded(stored, kind, exif=exif(orientation))
     upright = images.decode(encoded(GRAY, kind), 100).astype(int)
@@ -122,6 +223,7 @@ def test_a_turned_picture_is_decoded_upright(kind, orientation):
 
 
 # ------------------------------------------------------------------------------------ load and its cache
+
 
 def test_pictures_come_in_the_order_of_the_table(world, files):
     for names in (list(files), list(files)[::-1], list(files)[2:4]):
@@ -166,7 +268,7 @@ def shape(array):
 DAMAGED = {
     "empty": lambda content: b"",
     "cut in the header": lambda content: content[:20],
-    "cut at half": lambda content: content[:len(content) // 2],
+    "cut at half": lambda content: content[: len(content) // 2],
     "one byte short": lambda content: content[:-1],
     "zeros": lambda content: bytes(len(content)),
     "of fewer pictures": lambda content: shape(np.zeros((3, SIZE, SIZE), np.uint8)),
@@ -204,8 +306,11 @@ SPOILT = {
     "deleted": (lambda path: path.unlink(), "can't be read", "put it back"),
     "emptied": (lambda path: path.write_bytes(b""), "not the file that 01_manifest.csv describes", "put the right"),
     "one bit flipped": (flip, "not the file that 01_manifest.csv describes", "put the right one back"),
-    "another of the same size": (lambda path: path.write_bytes(bytes(path.stat().st_size)), "not the file",
-                                 "put the right one back"),
+    "another of the same size": (
+        lambda path: path.write_bytes(bytes(path.stat().st_size)),
+        "not the file",
+        "put the right one back",
+    ),
     "a folder now": (lambda path: (path.unlink(), path.mkdir()), "can't be read", "put it back"),
     "a link to nothing now": (lambda path: (path.unlink(), path.symlink_to("x")), "can't be read", "put it back"),
 }
@@ -248,10 +353,12 @@ FAILURES = {  # where a write can fail, with what, and what the sentence says
 
 def failing(where, error):
     """A stand-in for the function `where` that raises `error`; a save has then written the first bytes."""
+
     def fail(target, *_, **__):
         if where == "numpy.save":
             (open(target, "wb") if isinstance(target, (str, os.PathLike)) else target).write(b"half")
         raise error
+
     return fail
 
 
@@ -259,8 +366,10 @@ def failing(where, error):
 def test_a_cache_that_cannot_be_written_is_a_problem_and_leaves_nothing(world, files, monkeypatch, case):
     where, error, said = FAILURES[case]
     images.load(table_of(files), world / "xrays", SIZE)  # an earlier cache stays
-    with (refused("cache", said, "free the disk", "CXR_CACHE_DIR", keeping=kept(world)),
-          monkeypatch.context() as patched):
+    with (
+        refused("cache", said, "free the disk", "CXR_CACHE_DIR", keeping=kept(world)),
+        monkeypatch.context() as patched,
+    ):
         patched.setattr(where, failing(where, error))
         images.load(table_of(files), world / "xrays", SIZE + 1)
     images.load(table_of(files), world / "xrays", SIZE + 1)
@@ -278,6 +387,7 @@ def test_an_interrupt_while_the_cache_is_written_leaves_nothing(world, files, mo
 
 # ------------------------------------------------------------------------------------ stress
 
+
 @pytest.fixture(scope="module")
 def films():
     rng = np.random.default_rng(1)
@@ -285,11 +395,11 @@ def films():
 
 
 CHANGES = {
-    "reframe": lambda film, rng: images.reframe(film, rng),
-    "swap_corners": lambda film, rng: images.swap_corners(film, 255 - film, rng),
-    "blur": lambda film, rng: images.blur(film, rng),
-    "recode": lambda film, rng: images.recode(film, rng),
-    "expose": lambda film, rng: images.expose(film, rng),
+    "reframe": lambda film, rng: corruptions.reframe(film, rng),
+    "swap_corners": lambda film, rng: corruptions.swap_corners(film, 255 - film, rng),
+    "blur": lambda film, rng: corruptions.blur(film, rng),
+    "recode": lambda film, rng: corruptions.recode(film, rng),
+    "expose": lambda film, rng: corruptions.expose(film, rng),
 }
 
 
@@ -308,15 +418,15 @@ def test_each_change_changes_the_picture_and_spares_the_given_one(films, name):
 @pytest.mark.parametrize("name", CHANGES)
 def test_stress_makes_each_of_the_five_changes(films, monkeypatch, name):
     """Without any one of them the result is another."""
-    whole = images.stress(films, 0)
-    real, called = getattr(images, name), []
+    whole = corruptions.stress(films, 0)
+    real, called = getattr(corruptions, name), []
 
     def idle(picture, *arguments):
         called.append(real(picture, *arguments))  # the random numbers are drawn all the same
         return picture
 
-    monkeypatch.setattr(images, name, idle)
-    without = images.stress(films, 0)
+    monkeypatch.setattr(corruptions, name, idle)
+    without = corruptions.stress(films, 0)
     assert len(called) == len(films)
     altered = sum(not np.array_equal(a, b) for a, b in zip(whole, without))
     assert altered >= (3 if name == "blur" else 6)  # blur may be next to none
@@ -324,10 +434,10 @@ def test_stress_makes_each_of_the_five_changes(films, monkeypatch, name):
 
 def test_the_same_seed_stresses_alike_and_another_one_differently(films):
     original = films.copy()
-    first = images.stress(films, 4)
+    first = corruptions.stress(films, 4)
     assert first.shape == films.shape and first.dtype == np.uint8 and np.array_equal(films, original)
-    assert np.array_equal(images.stress(films, 4), first)
-    assert all(not np.array_equal(a, b) for a, b in zip(first, images.stress(films, 5)))
+    assert np.array_equal(corruptions.stress(films, 4), first)
+    assert all(not np.array_equal(a, b) for a, b in zip(first, corruptions.stress(films, 5)))
     assert all(not np.array_equal(a, b) for a, b in zip(first, films))
 
 
@@ -336,8 +446,8 @@ def test_the_same_seed_stresses_alike_and_another_one_differently(films):
 def test_corners_come_from_another_picture(films, monkeypatch, count, seed):
     """Never from the picture itself, and each picture gives its corners once."""
     given = []
-    monkeypatch.setattr(images, "swap_corners", lambda own, other, rng: given.append((own, other)) or own)
-    images.stress(films[:count], seed)
+    monkeypatch.setattr(corruptions, "swap_corners", lambda own, other, rng: given.append((own, other)) or own)
+    corruptions.stress(films[:count], seed)
 
     def index(picture):
         return next(i for i, film in enumerate(films) if np.array_equal(film, picture))
@@ -349,7 +459,7 @@ def test_corners_come_from_another_picture(films, monkeypatch, count, seed):
 
 def test_only_the_corners_are_swapped(films):
     for seed in range(5):
-        mixed = images.swap_corners(films[0], 255 - films[0], np.random.default_rng(seed))
+        mixed = corruptions.swap_corners(films[0], 255 - films[0], np.random.default_rng(seed))
         changed = mixed != films[0]
         high, wide = changed[:, 0].argmin(), changed[0].argmin()
         assert 9 <= high <= 24 and 9 <= wide <= 24
@@ -361,20 +471,21 @@ def test_only_the_corners_are_swapped(films):
 
 
 def test_validation_is_the_films_as_they_are_then_stressed_copies(films):
-    found = images.with_stressed(films, 2)
+    found = corruptions.with_stressed(films, 2)
     assert len(found) == 3 * len(films)
-    np.testing.assert_array_equal(found, np.concatenate([films, images.stress(films, 0), images.stress(films, 1)]))
+    expected = np.concatenate([films, corruptions.stress(films, 0), corruptions.stress(films, 1)])
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_pictures_can_be_stressed(films, count):
-    assert images.stress(films[:count], 0).shape == (count, 96, 96)
+    assert corruptions.stress(films[:count], 0).shape == (count, 96, 96)
 
 
 def test_every_named_change_changes_every_picture_and_repeats():
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (4, 48, 48), dtype=np.uint8)
-    found, again = dict(images.changes(pictures)), dict(images.changes(pictures))
+    found, again = dict(corruptions.changes(pictures)), dict(corruptions.changes(pictures))
     assert len(found) >= 12
     for name, changed in found.items():
         assert changed.shape == pictures.shape and changed.dtype == np.uint8, name
@@ -385,29 +496,29 @@ def test_every_named_change_changes_every_picture_and_repeats():
 def test_changes_do_what_their_names_say():
     gray = np.full((2, 50, 50), 100, np.uint8)
     gray[:, 20:30, 20:30] = 200
-    found = dict(images.changes(gray))
+    found = dict(corruptions.changes(gray))
     assert found["darkened by 30%"].max() == 140
     assert (found["padded by 8%"][0, 0] == 0).all() and (found["cropped by 8%"] >= 80).all()
     assert (found["cropped by 8%"] > 150).sum() > (gray > 150).sum() > (found["padded by 8%"] > 150).sum()
     one_sided = gray.copy()
     one_sided[:, :, :10] = 0
-    np.testing.assert_array_equal(dict(images.changes(one_sided))["mirrored"], one_sided[:, :, ::-1])
+    np.testing.assert_array_equal(dict(corruptions.changes(one_sided))["mirrored"], one_sided[:, :, ::-1])
 
 
-def test_unpractised_changes_change_every_picture_and_repeat(films):
+def test_held_out_changes_change_every_picture_and_repeat(films):
     before = films.copy()
-    found = images.unpractised(films)
+    found = corruptions.held_out(films)
     np.testing.assert_array_equal(films, before)
-    assert list(found) == list(images.UNPRACTISED) and len(found) == 7
+    assert list(found) == list(corruptions.HELD_OUT) and len(found) == 7
     for name, changed in found.items():
         assert changed.shape == films.shape and changed.dtype == np.uint8
         assert all((own != old).mean() > 0.01 for own, old in zip(changed, films)), name
-        np.testing.assert_array_equal(changed, images.unpractised(films)[name])
-    assert not np.array_equal(images.unpractised(films, 1)["veiled"], found["veiled"])
+        np.testing.assert_array_equal(changed, corruptions.held_out(films)[name])
+    assert not np.array_equal(corruptions.held_out(films, 1)["veiled"], found["veiled"])
 
 
-def test_unpractised_changes_do_what_their_names_say(films):
-    found = images.unpractised(films)
+def test_held_out_changes_do_what_their_names_say(films):
+    found = corruptions.held_out(films)
     grain = {name: np.abs(np.diff(own.astype(float), axis=2)).mean() for name, own in found.items()}
     plain = np.abs(np.diff(films.astype(float), axis=2)).mean()
     assert grain["veiled"] < plain and grain["coarse"] < plain < grain["sharpened"]

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn import metrics
+from sklearn import metrics as sklearn_metrics
 
-from cxr import evaluate, multiclass
-from cxr.project import Problem
+from cxr import metrics
+from cxr.project.paths import Problem
 
 NAMES = ["normal", "bacteria", "virus"]
 
@@ -22,30 +22,34 @@ def scored():
 
 def test_figures_are_those_of_scikit_learn(scored):
     code, probability, _ = scored
-    found, called = multiclass.measure(code, probability, NAMES), probability.argmax(axis=1)
-    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(code, called))
-    assert found["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(code, called))
-    assert found["macro_f1"] == pytest.approx(metrics.f1_score(code, called, average="macro"))
-    assert found["macro_auc"] == pytest.approx(metrics.roc_auc_score(code, probability, multi_class="ovr"))
-    assert found["kappa"] == pytest.approx(metrics.cohen_kappa_score(code, called))
+    found, called = metrics.measure_multiclass(code, probability, NAMES), probability.argmax(axis=1)
+    assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(code, called))
+    assert found["balanced_accuracy"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(code, called))
+    assert found["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(code, called, average="macro"))
+    assert found["macro_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(code, probability, multi_class="ovr"))
+    assert found["kappa"] == pytest.approx(sklearn_metrics.cohen_kappa_score(code, called))
     assert list(found["auc"]) == NAMES and found["recall"]["virus"] == pytest.approx(
-        metrics.recall_score(code, called, average=None)[2])
+        sklearn_metrics.recall_score(code, called, average=None)[2]
+    )
 
 
 def test_a_class_that_is_never_called_counts_as_missed():
-    found = multiclass.measure([0, 1, 2, 2], np.eye(3)[[0, 1, 1, 1]] * 0.8 + 0.1, NAMES)
+    found = metrics.measure_multiclass([0, 1, 2, 2], np.eye(3)[[0, 1, 1, 1]] * 0.8 + 0.1, NAMES)
     assert found["f1"]["virus"] == 0 and found["precision"]["virus"] == 0 and found["accuracy"] == 0.5
 
 
 def test_intervals_hold_the_figures_and_follow_a_bootstrap_written_out(scored):
     code, probability, patient = scored
     table = pd.DataFrame({"label": code, "patient": patient})
-    times = evaluate.resample(table, 400)
-    found, bounds = multiclass.measure(code, probability, NAMES), multiclass.intervals(code, probability, times)
+    times = metrics.resample(table, 400)
+    found, bounds = (
+        metrics.measure_multiclass(code, probability, NAMES),
+        metrics.intervals_multiclass(code, probability, times),
+    )
     drawn = []
     for row in times[:400].astype(int):
         own = np.repeat(np.arange(len(code)), row)
-        drawn.append(multiclass.measure(code[own], probability[own], NAMES))
+        drawn.append(metrics.measure_multiclass(code[own], probability[own], NAMES))
     for name, (low, high) in bounds.items():
         assert low < found[name] < high
         expected = np.percentile([one[name] for one in drawn], [2.5, 97.5])
@@ -54,52 +58,59 @@ def test_intervals_hold_the_figures_and_follow_a_bootstrap_written_out(scored):
 
 def test_every_resample_has_every_class(scored):
     code, _, patient = scored
-    times = evaluate.resample(pd.DataFrame({"label": code, "patient": patient}), 50)
+    times = metrics.resample(pd.DataFrame({"label": code, "patient": patient}), 50)
     for k in range(3):
         assert (times[:, code == k].sum(axis=1) > 0).all()
 
 
-@pytest.mark.parametrize("code, probability, said", [
-    ([0, 1, 1], np.eye(3), "Of 3 classes, 2 have images"),
-    ([0, 1, 2], np.full((3, 3), np.nan), "not numbers.*smaller")])
+@pytest.mark.parametrize(
+    "code, probability, said",
+    [
+        ([0, 1, 1], np.eye(3), "Of 3 classes, 2 have images.*02_split.csv"),
+        ([0, 1, 2], np.full((3, 3), np.nan), "9 of 9 probabilities are not numbers.*learning rate.*tenth"),
+    ],
+)
 def test_what_has_no_figures_is_named(code, probability, said):
     with pytest.raises(Problem, match=said):
-        multiclass.measure(code, probability, NAMES)
+        metrics.measure_multiclass(code, probability, NAMES)
 
 
 def test_confusion_counts_by_class_and_answer(scored):
     code, probability, _ = scored
-    found = multiclass.confusion(code, probability, NAMES)
+    found = metrics.confusion_multiclass(code, probability, NAMES)
     assert found.to_numpy().sum() == 200 and list(found.index) == list(found.columns) == NAMES
     assert found.loc["virus", "normal"] == ((code == 2) & (probability.argmax(axis=1) == 0)).sum()
 
 
 def kinds_of(subtypes, split="train val test", folder="PNEUMONIA"):
-    rows = [{"subtype": name, "label": int(name != "normal"), "class_name": folder, "split": part}
-            for part in split.split() for name in subtypes]
+    rows = [
+        {"subtype": name, "label": int(name != "normal"), "class_name": folder, "split": part}
+        for part in split.split()
+        for name in subtypes
+    ]
     return pd.DataFrame(rows)
 
 
 def test_kinds_are_numbered_normal_first():
-    code, names = multiclass.kinds(kinds_of(["virus", "normal", "bacteria"]))
+    code, names = metrics.class_codes(kinds_of(["virus", "normal", "bacteria"]))
     assert names == NAMES and list(code[:3]) == [2, 0, 1]
 
 
 def test_a_kind_that_the_name_does_not_tell_is_its_folder():
     table = pd.concat([kinds_of(["normal", "virus"]), kinds_of([""], folder="COVID").assign(label=1)])
-    code, names = multiclass.kinds(table)
+    code, names = metrics.class_codes(table)
     assert names == ["normal", "covid", "virus"] and set(code) == {0, 1, 2}
 
 
 def test_four_classes_work_the_same_way():
-    code, names = multiclass.kinds(kinds_of(["normal", "a", "b", "c"]))
-    found = multiclass.measure(code, np.eye(4)[code] * 0.8 + 0.05, names)
+    code, names = metrics.class_codes(kinds_of(["normal", "a", "b", "c"]))
+    found = metrics.measure_multiclass(code, np.eye(4)[code] * 0.8 + 0.05, names)
     assert found["macro_f1"] == 1 and found["macro_auc"] == 1 and len(found["auc"]) == 4
 
 
 def test_too_few_kinds_are_named():
     with pytest.raises(Problem, match=r"2 kinds only \(normal, pneumonia\).*class folders"):
-        multiclass.kinds(kinds_of(["normal", ""]))
+        metrics.class_codes(kinds_of(["normal", ""]))
     table = kinds_of(["normal", "virus", "bacteria"])
     with pytest.raises(Problem, match="val split has no virus image.*SPLIT_SEED"):
-        multiclass.kinds(table[(table.split != "val") | (table.subtype != "virus")])
+        metrics.class_codes(table[(table.split != "val") | (table.subtype != "virus")])

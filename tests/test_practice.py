@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr import practice
-from cxr.project import Problem
+from cxr.project import practice
+from cxr.project.paths import Problem
 
 NAMES = {
     "NORMAL": re.compile(r"(NORMAL2-)?IM-\d{4}-\d{4}(-\d{4})?\.jpeg"),
@@ -26,8 +26,11 @@ def drawn(tmp_path_factory):
 
 
 def files_of(folder):
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in folder.rglob("*") if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in folder.rglob("*")
+        if p.is_file()
+    }
 
 
 def twins(films):
@@ -42,6 +45,7 @@ def patient(path):
 
 
 # ---------------------------------------------------------------- the plan
+
 
 def test_600_images_are_shared_out_as_in_the_real_set():
     count = Counter(film.path.rsplit("/", 1)[0] for film in practice.plan(600))
@@ -71,8 +75,10 @@ def test_every_plan_keeps_the_rules(images, seed):
             assert before.path.split("/")[:2] == film.path.split("/")[:2]
 
     # No patient is in two splits, though bare person numbers are: the subtypes are numbered apart.
-    people = {split: {patient(film.path) for film in films if film.path.startswith(split)}
-              for split in ("train", "val", "test")}
+    people = {
+        split: {patient(film.path) for film in films if film.path.startswith(split)}
+        for split in ("train", "val", "test")
+    }
     assert not people["train"] & people["test"] and not people["val"] & (people["train"] | people["test"])
     numbers = {split: {who[0] for who in whos if isinstance(who, tuple)} for split, whos in people.items()}
     assert numbers["train"] & numbers["test"]
@@ -90,6 +96,7 @@ def test_plan_refuses_too_few_images():
 
 
 # ---------------------------------------------------------------- the files
+
 
 def test_files_are_those_planned_and_say_what_they_are(drawn):
     planned = {film.path for film in practice.plan(SMALL)}
@@ -122,8 +129,11 @@ def test_same_seed_same_bytes_other_seed_other_bytes(drawn, tmp_path):
 
 def test_each_patient_is_drawn_with_a_body_of_its_own(tmp_path, monkeypatch):
     drawn_with = []
-    monkeypatch.setattr(practice, "draw_chest",
-                        lambda rng, kind, size, patient: drawn_with.append(tuple(patient)) or np.zeros(size, np.uint8))
+    monkeypatch.setattr(
+        practice,
+        "draw_chest",
+        lambda rng, kind, size, patient: drawn_with.append(tuple(patient)) or np.zeros(size, np.uint8),
+    )
     people = {}
     for seed in (0, 1):
         drawn_with.clear()
@@ -153,7 +163,7 @@ def test_complete_set_is_left_alone_and_a_damaged_one_redrawn(tmp_path, monkeypa
 
 @pytest.mark.parametrize("before", ["nothing", "an older set"])
 def test_interrupted_drawing_leaves_nothing_half_written(tmp_path, monkeypatch, before):
-    drawing = SimpleNamespace(left=10 ** 6)
+    drawing = SimpleNamespace(left=10**6)
 
     def draw_chest(rng, kind, size, patient):
         drawing.left -= 1
@@ -181,7 +191,8 @@ def test_other_peoples_files_are_never_replaced(tmp_path, monkeypatch):
     with pytest.raises(Problem, match="no practice set"):
         practice.draw(tmp_path / "real", images=SMALL)
     assert files_of(tmp_path / "real") == {
-        "train/NORMAL/IM-0115-0001.jpeg": hashlib.sha256(b"a real X-ray").hexdigest()}
+        "train/NORMAL/IM-0115-0001.jpeg": hashlib.sha256(b"a real X-ray").hexdigest()
+    }
 
     folder = practice.draw(tmp_path / "set", images=SMALL)
     (folder / "train" / "NORMAL" / "mine.jpeg").write_bytes(b"a real X-ray")
@@ -191,6 +202,7 @@ def test_other_peoples_files_are_never_replaced(tmp_path, monkeypatch):
 
 
 # ---------------------------------------------------------------- the physics
+
 
 def straight(kind="normal", seed=0, **changes):
     """Attenuation of one patient lying straight, and the places of its pixels."""

@@ -1,16 +1,18 @@
 """The project as committed: README against results, settings against each other, no leftovers."""
 
 import ast
+import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from cxr import card, chain, project, publish
-from cxr.project import ROOT, Problem
+from cxr.project import artifacts, badges, fingerprint, paths, report
+from cxr.project.paths import ROOT, Problem
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -26,15 +28,41 @@ def tracked():
 
 
 def test_readme_quotes_the_results_exactly(committed):
-    assert f"{publish.START}\n{publish.figures()}\n{publish.END}" in README, "run `make figures`"
-    assert f"{publish.BEYOND}\n{publish.beyond()}\n{publish.BEYOND_END}" in README, "run `make figures`"
-    assert f"{publish.SPEED}\n{publish.speed()}\n{publish.SPEED_END}" in README, "run `make figures`"
+    for name, text in (("figures", report.figures()), ("beyond", report.beyond()), ("speed", report.speed())):
+        assert f"{report.MARKS[name]}\n{text}<!-- end of {name} -->" in README, "run `make figures`"
+
+
+def test_figures_replace_what_stands_between_the_marks_of_readme(committed, tmp_path, monkeypatch):
+    (tmp_path / "benchmarks").mkdir()
+    shutil.copy(ROOT / "benchmarks/speed.csv", tmp_path / "benchmarks")
+    readme = tmp_path / "README.md"
+    figures = re.compile(f"({report.MARKS['figures']}).*(<!-- end of figures -->)", re.DOTALL)
+    readme.write_text(figures.sub(r"\1\nold\n\2", README), encoding="utf-8")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    report.write_figures()
+    assert readme.read_text(encoding="utf-8") == README
+    readme.write_text(figures.sub(r"\1", README), encoding="utf-8")
+    with pytest.raises(Problem, match="README.md lacks a mark of its block figures"):
+        report.write_figures()
 
 
 def test_the_model_card_follows_from_the_results(committed):
     metrics, run = (json.loads((committed / name).read_text()) for name in ("05_metrics.json", "04_run.json"))
     opened = len((committed / "05_test_ledger.csv").read_text().strip().splitlines()) - 1
-    assert (committed / "MODEL_CARD.md").read_text(encoding="utf-8") == card.write(metrics, run, opened)
+    assert (committed / "MODEL_CARD.md").read_text(encoding="utf-8") == report.model_card(metrics, run, opened)
+    metrics |= {"synthetic": True, "data_set": "drawn"}
+    text = report.model_card(metrics, run, 1)
+    assert text.startswith("# Model card: pneumonia or normal, on children's chest X-rays\n\n**SYNTHETIC: ")
+    assert "scored on the test folder 1 time by" in text and "Kermany" not in text and text.endswith("wrong clue.\n")
+
+
+@pytest.mark.parametrize("place", [("test", "plain", "auc"), ("test", "seeds", "sd"), ("flow", "val"), ("data_set",)])
+def test_a_missing_figure_stops_the_model_card(committed, place):
+    metrics, run = (json.loads((committed / name).read_text()) for name in ("05_metrics.json", "04_run.json"))
+    *way, last = place
+    del functools.reduce(dict.get, way, metrics)[last]
+    with pytest.raises(Problem, match=rf"templates/model_card\.md\.j2 asks for .* '{last}'.*: run the notebook"):
+        report.model_card(metrics, run, 1)
 
 
 def test_the_committed_results_are_of_five_seeds_and_the_real_thing(committed):
@@ -46,13 +74,28 @@ def test_the_committed_results_are_of_five_seeds_and_the_real_thing(committed):
 def test_committed_results_are_one_unbroken_chain_of_the_real_x_rays(committed):
     for path in sorted(committed.iterdir()):
         if re.match(r"\d\d_", path.name) and not path.name.endswith("_lineage.json"):
-            lineage = chain.check(path.name)
+            lineage = artifacts.check(path.name)
             assert lineage["dataset"]["synthetic"] is False, path.name
 
 
 def test_committed_run_beats_the_floor(committed):
     found = json.loads((committed / "05_metrics.json").read_text())["test"]["seeds"]["mean"]
     assert found["accuracy"] >= 0.90 and found["auc"] >= 0.96
+
+
+def test_the_changelog_names_modules_that_are_there_and_no_old_one_that_still_is():
+    rows = re.findall(r"^\| (`.+`) \| (`.+) \|$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    modules = {
+        path.relative_to(ROOT / "notebooks/cxr").with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+        for path in (ROOT / "notebooks/cxr").rglob("*.py")
+    }
+    old, new = ({name for row in rows for name in re.findall(r"`([a-z_.]+)`", row[side])} for side in (0, 1))
+    assert len(rows) > 10 and new <= modules and not (old - new) & (modules - {"project"})
+
+
+def test_every_notebook_has_a_row_in_readme():
+    for path in fingerprint.notebooks().values():
+        assert re.search(rf"^\| \[{path.name[:2]} .+\]\(notebooks/{path.name}\) \|", README, re.MULTILINE), path.name
 
 
 def test_readme_links_and_pictures_exist():
@@ -79,10 +122,13 @@ def test_requirements_are_pinned_with_a_reason_and_conda_reads_them():
 
 
 def test_every_import_of_the_project_is_a_stated_requirement():
-    stated = {re.split("==", line)[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines()
-              if not line.startswith("#")}
+    stated = {
+        re.split("==", line)[0].lower()
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if not line.startswith("#")
+    }
     package_of = {"sklearn": "scikit-learn", "pil": "pillow", "skimage": "scikit-image"}
-    for path in (ROOT / "notebooks/cxr").glob("*.py"):
+    for path in (ROOT / "notebooks/cxr").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
@@ -100,8 +146,8 @@ def test_badges_point_where_they_are_told(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     for name in ("README.md", "notebooks/01_download.ipynb"):
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setattr(publish, "ROOT", tmp_path)
-    publish.write_badges("jane/lungs")
+    monkeypatch.setattr(badges, "ROOT", tmp_path)
+    badges.write("jane/lungs")
     for name in ("README.md", "notebooks/01_download.ipynb"):
         text = (tmp_path / name).read_text(encoding="utf-8")
         addresses = set(re.findall(r"(?:github\.com|/github)/([\w.-]+/[\w.-]+?)(?=[/)\s\"]|$)", text))
@@ -112,7 +158,7 @@ def test_badges_point_where_they_are_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize("repository", ["", "jane", "https://github.com/jane/lungs"])
 def test_badges_refuse_what_is_no_repository(repository):
     with pytest.raises(Problem, match="REPO.*owner/name"):
-        publish.write_badges(repository)
+        badges.write(repository)
 
 
 SECRETS = {
@@ -137,19 +183,25 @@ def test_no_file_and_no_cell_or_output_holds_a_secret():
             assert not secrets(text) and not secrets(text.replace('\\"', '"')), name
 
 
-@pytest.mark.parametrize("text, what", [
-    ('{"username": "jane", "key": "' + 32 * "a" + '"}', "a Kaggle key"), ("KGAT_" + 32 * "0", "a Kaggle token"),
-    ("ghp_" + 36 * "A", "a GitHub token"), ("AIza" + 35 * "x", "a Google key")])
+@pytest.mark.parametrize(
+    "text, what",
+    [
+        ('{"username": "jane", "key": "' + 32 * "a" + '"}', "a Kaggle key"),
+        ("KGAT_" + 32 * "0", "a Kaggle token"),
+        ("ghp_" + 36 * "A", "a GitHub token"),
+        ("AIza" + 35 * "x", "a Google key"),
+    ],
+)
 def test_the_search_for_secrets_finds_them(text, what):
     assert secrets(text) == [what]
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     target = tmp_path / "table.csv"
-    with project.whole(target) as unfinished:
+    with paths.whole(target) as unfinished:
         unfinished.write_text("new")
         assert not target.exists()
-    with pytest.raises(OSError), project.whole(target) as unfinished:
+    with pytest.raises(OSError), paths.whole(target) as unfinished:
         unfinished.write_text("half")
         raise OSError("the disk is full")
     assert target.read_text() == "new" and os.listdir(tmp_path) == ["table.csv"]

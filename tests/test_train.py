@@ -5,20 +5,25 @@ import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from test_gpu import cells
 
-from cxr import augment, train
-from cxr.backend import keras, tf
-from cxr.project import ROOT, Problem
+from cxr import augment, training
+from cxr.project import paths
+from cxr.project.backend import keras, tf
+from cxr.project.paths import ROOT, Problem
 
-RECIPE = [{"layer": "RandomCornerSwap", "settings": {}, "kept": True},
-          {"layer": "RandomFraming", "settings": {}, "kept": True},
-          {"layer": "RandomContrast", "settings": {"factor": 0.3, "value_range": [0, 255]}, "kept": True},
-          {"layer": "RandomFlip", "settings": {"mode": "vertical"}, "kept": False},
-          {"layer": "RandomSharpness", "settings": {}, "kept": True}]
+RECIPE = [
+    {"layer": "RandomCornerSwap", "settings": {}, "kept": True},
+    {"layer": "RandomFraming", "settings": {}, "kept": True},
+    {"layer": "RandomContrast", "settings": {"factor": 0.3, "value_range": [0, 255]}, "kept": True},
+    {"layer": "RandomFlip", "settings": {"mode": "vertical"}, "kept": False},
+    {"layer": "RandomSharpness", "settings": {}, "kept": True},
+]
 
 
 @pytest.fixture
@@ -28,9 +33,15 @@ def pictures():
 
 def small_network(size=24):
     keras.utils.set_random_seed(3)
-    return keras.Sequential([keras.layers.Input((size, size, 1)), keras.layers.Rescaling(1 / 255),
-                             keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.GlobalAveragePooling2D(),
-                             keras.layers.Dense(1, activation="sigmoid", dtype="float32")])
+    return keras.Sequential(
+        [
+            keras.layers.Input((size, size, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(1, activation="sigmoid", dtype="float32"),
+        ]
+    )
 
 
 def small_batches(images=64, size=24, batch=16):
@@ -38,30 +49,38 @@ def small_batches(images=64, size=24, batch=16):
     rng = np.random.default_rng(5)
     labels = rng.integers(0, 2, images)
     pixels = (rng.integers(0, 120, (images, size, size)) + 100 * labels[:, None, None]).astype("uint8")
-    return train.Batches(pixels, labels, train.class_weights(labels), batch, seed=1)
+    return training.Batches(pixels, labels, training.class_weights(labels), batch, seed=1)
 
 
 def test_class_weights_make_both_classes_count_the_same():
     labels = np.array([0, 1, 1, 1, 1])
-    weights = train.class_weights(labels)
+    weights = training.class_weights(labels)
     assert weights[labels == 0].sum() == pytest.approx(weights[labels == 1].sum())
     assert weights.mean() == pytest.approx(1)
 
 
+def epoch_of(batches, number):
+    """One epoch as `fit` receives it: pictures, labels, weights, each of shape (images, ...)."""
+    return [np.concatenate(part) for part in zip(*batches.epochs(number, number + 1).as_numpy_iterator())]
+
+
 def test_batches_shuffle_by_epoch_and_repeat_by_seed():
-    first, again = small_batches(), small_batches()
-    np.testing.assert_array_equal(first[0][0], again[0][0])
-    before = first[0][0].copy()
-    first.shuffle(1)
-    assert not np.array_equal(before, first[0][0])
-    again.shuffle(1)
-    np.testing.assert_array_equal(first[0][0], again[0][0])
+    first, second = (epoch_of(small_batches(), number) for number in (0, 1))
+    assert not np.array_equal(first[0], second[0])
+    both = list(small_batches().epochs(0, 2).as_numpy_iterator())  # an epoch is the same, wherever one begins
+    for i, part in enumerate(("pictures", "labels", "weights")):
+        together = np.concatenate([batch[i] for batch in both])
+        np.testing.assert_array_equal(together, np.concatenate([first[i], second[i]]), part)
 
 
-def test_an_epoch_holds_every_image_once():
+def test_an_epoch_holds_every_image_once_as_bytes_with_its_own_label():
     batches = small_batches()
-    seen = np.concatenate([batches[i][0] for i in range(len(batches))])
-    assert len(np.unique(seen.reshape(len(seen), -1), axis=0)) == 64
+    pictures, labels, weights = epoch_of(batches, 3)
+    assert pictures.dtype == np.uint8 and pictures.shape == (64, 24, 24, 1)
+    seen = [int(np.flatnonzero((batches.pictures == picture[..., 0]).all(axis=(1, 2)))[0]) for picture in pictures]
+    assert sorted(seen) == list(range(64)) and seen != sorted(seen)
+    np.testing.assert_array_equal(labels, batches.labels[seen])
+    np.testing.assert_array_equal(weights, batches.weights[seen])
 
 
 def test_fewer_images_than_a_batch_still_train():
@@ -84,14 +103,46 @@ def test_corner_swap_takes_edges_from_another_image_and_leaves_the_middle():
     np.testing.assert_array_equal(changed[:, 0, 0], np.roll(flat, 1, axis=0)[:, 0, 0])
 
 
+def test_the_corner_swap_in_sight_of_03_is_that_of_the_package(pictures, monkeypatch):
+    monkeypatch.setattr(augment, "OWN", dict(augment.OWN))
+    cell = {"augment": augment, "ops": keras.ops, "np": np, "train": SimpleNamespace(pictures=pictures[..., 0])}
+    source = cells("03", "class RandomCornerSwap")[0]
+    exec(source, cell)
+    layer = augment.layer(*cell["candidates"][0][:2], seed=4)
+    assert type(layer) is cell["RandomCornerSwap"] is not augment.RandomCornerSwap
+    theirs = augment.RandomCornerSwap(**cell["candidates"][0][1], seed=4)
+    for films in (pictures, pictures[:5, :30]):
+        np.testing.assert_array_equal(*(tf.function(one)(films, training=True) for one in (layer, theirs)))
+    with pytest.raises(AssertionError):
+        exec(source.replace("self.size / 3", "self.size / 2"), cell)
+
+
 def test_framing_zooms_out_to_black_and_in_to_nothing_new():
     white = np.full((64, 40, 40, 1), 255, "float32")
     framed = np.asarray(augment.RandomFraming(aspect=1.0, shift=0.0, turn=0.0, rate=1.0, seed=0)(white, training=True))
     black = (framed < 128).mean(axis=(1, 2, 3))
     assert 0.3 < (black > 0.02).mean() < 0.7, "half of them are zoomed out"
     np.testing.assert_allclose(framed[:, 15:25, 15:25], 255, atol=0.01)
-    largest = 1 - 1 / 1.3 ** 2
+    largest = 1 - 1 / 1.3**2
     assert black.max() == pytest.approx(largest, abs=0.05)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_framing_reads_between_pixels_as_affine_transform_does(compiled):
+    rng = np.random.default_rng(0)
+    rough = keras.ops.image.resize(rng.uniform(0, 255, (16, 9, 7, 1)), (60, 50), interpolation="bicubic")
+    images = np.clip(rough + rng.normal(0, 10, (16, 60, 50, 1)), 0, 255).astype("float32")
+    transform = np.tile([1, 0, 0, 0, 1, 0], (16, 1)) + rng.uniform(-1, 1, (16, 6)) * [0.4, 0.2, 30, 0.2, 0.4, 30]
+    transform[0], transform[1] = [1, 0, 0, 0, 1, 0], [1, 0, 500, 0, 1, 0]  # as it is, and nothing of it
+    transform = transform.astype("float32")
+    expected = np.asarray(
+        keras.ops.image.affine_transform(images, np.pad(transform, ((0, 0), (0, 2))), fill_mode="constant")
+    )
+    plain = getattr(augment.resample, "python_function", augment.resample)
+    found = np.asarray((augment.resample if compiled else plain)(images, transform))
+    np.testing.assert_array_equal(found[0], images[0])
+    assert found[1].max() == 0 and 20 < found[2:].mean() < 200
+    assert np.abs(found - expected).mean() < 0.01 and np.abs(found - expected).max() < 0.5
 
 
 def test_framing_leaves_a_share_as_it_is(pictures):
@@ -116,8 +167,13 @@ def test_unknown_layer_or_setting_is_named(name, settings):
 
 
 def test_augmentation_layers_survive_saving(tmp_path, pictures):
-    model = keras.Sequential([keras.layers.Input((40, 40, 1)), augment.RandomCornerSwap(size=0.2, seed=1),
-                              augment.RandomSharpness(noise=3.0, seed=2)])
+    model = keras.Sequential(
+        [
+            keras.layers.Input((40, 40, 1)),
+            augment.RandomCornerSwap(size=0.2, seed=1),
+            augment.RandomSharpness(noise=3.0, seed=2),
+        ]
+    )
     model.save(tmp_path / "a.keras")
     loaded = keras.models.load_model(tmp_path / "a.keras")
     assert loaded.layers[0].size == 0.2 and loaded.layers[1].noise == 3.0
@@ -126,6 +182,7 @@ def test_augmentation_layers_survive_saving(tmp_path, pictures):
 
 # --- a training that a crash can't lose ----------------------------------------------------------------------
 
+
 def measures():
     return ["accuracy", keras.metrics.AUC(name="auc")]
 
@@ -133,13 +190,22 @@ def measures():
 def train_small(folder, epochs=6, patience=6, rate=0.02, callbacks=()):
     """Train the small network, augmentation and dropout included; returns the run and a hash over the weights."""
     network = small_network()
-    learner = keras.Sequential([keras.layers.Input((24, 24, 1)), augment.build(RECIPE, 1),
-                                keras.layers.Dropout(0.1, seed=2), network])
+    learner = keras.Sequential(
+        [keras.layers.Input((24, 24, 1)), augment.build(RECIPE, 1), keras.layers.Dropout(0.1, seed=2), network]
+    )
     learner.compile(keras.optimizers.AdamW(rate), "binary_crossentropy", metrics=measures())
     batches = small_batches()
-    with train.Run(learner, batches, {"rate": rate, "seed": 1}, folder, epochs, patience) as run:
-        learner.fit(batches, validation_data=(batches.pictures[..., None], batches.labels), initial_epoch=run.start,
-                    shuffle=False, epochs=epochs, verbose=0, callbacks=[run, *callbacks])
+    with training.Run(learner, batches, {"rate": rate, "seed": 1}, folder, epochs, patience) as run:
+        learner.fit(
+            batches.epochs(run.start, epochs),
+            steps_per_epoch=len(batches),
+            shuffle=False,
+            initial_epoch=run.start,
+            epochs=epochs,
+            verbose=0,
+            callbacks=[run, *callbacks],
+            validation_data=(batches.pictures[..., None], batches.labels),
+        )
     return run, hashlib.sha256(b"".join(weight.tobytes() for weight in learner.get_weights())).hexdigest()
 
 
@@ -166,8 +232,16 @@ def test_the_best_weights_are_kept(tmp_path):
     network.compile(keras.optimizers.SGD(5.0), "binary_crossentropy", metrics=measures())
     batches = small_batches()
     data = (batches.pictures[..., None], batches.labels)
-    with train.Run(network, batches, {}, tmp_path, 5, 5) as run:  # so large a rate that it does not settle
-        network.fit(batches, validation_data=data, epochs=5, verbose=0, callbacks=[run])
+    with training.Run(network, batches, {}, tmp_path, 5, 5) as run:  # so large a rate that it does not settle
+        network.fit(
+            batches.epochs(0, 5),
+            steps_per_epoch=len(batches),
+            validation_data=data,
+            epochs=5,
+            verbose=0,
+            shuffle=False,
+            callbacks=[run],
+        )
     assert network.evaluate(*data, verbose=0)[0] == pytest.approx(run.table().val_loss.min(), rel=1e-4)
     assert run.best_epoch < 5, "the last epoch must not be the best one, or this test shows nothing"
 
@@ -178,9 +252,10 @@ sys.path[:0] = ["notebooks", "tests"]
 import numpy as np
 where, moment, folder = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 import test_train
-from cxr import train
+from cxr import training
+from cxr.project import paths
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-class Dies(train.keras.callbacks.Callback):
+class Dies(training.keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         if where == "batch" and self.epoch + batch / 4 >= moment: die()
     def on_epoch_begin(self, epoch, logs=None):
@@ -191,25 +266,27 @@ if where in ("fsync", "replace"):  # inside the checkpoint write: the bytes are 
         calls.append(1)
         if len(calls) > moment: die()
         return real(*args)
-    setattr(train.os, where, patched)
+    setattr(paths.os, where, patched)
 if where == "savez":  # half of the bytes are there
     real, calls = np.savez, []
-    def patched(stream, **arrays):
+    def patched(path, **arrays):
         calls.append(1)
         if len(calls) > moment:
-            stream.write(b"PK" + bytes(1000)); stream.flush(); die()
-        return real(stream, **arrays)
-    train.np.savez = patched
+            path.write_bytes(b"PK" + bytes(1000)); die()
+        return real(path, **arrays)
+    training.np.savez = patched
 test_train.train_small(folder, callbacks=[Dies()])
 """
 
 
-@pytest.mark.parametrize("where, moment", [("batch", 0.0), ("batch", 2.25), ("batch", 4.75), ("savez", 2), ("fsync", 3),
-                                           ("replace", 1)])
+@pytest.mark.parametrize("where, moment", [("batch", 0.0), ("batch", 2.25), ("savez", 2), ("fsync", 3), ("replace", 1)])
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(where, moment, tmp_path, uninterrupted, capsys):
-    killed = subprocess.run([sys.executable, "-c", KILLED, where, str(moment), str(tmp_path)], cwd=ROOT,
-                            capture_output=True, text=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, where, str(moment), str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = len(list(tmp_path.glob("*/.unfinished_*")))
+    assert left == (where != "batch"), "the bytes of the write it was killed in"
     run, digest = train_small(tmp_path)
     said = capsys.readouterr().out
     again = re.search(r"goes on after epoch (\d)", said)
@@ -217,11 +294,12 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(where, m
     assert digest == expected and run.rows == whole.rows and run.best_epoch == whole.best_epoch
     assert int(again[1] if again else 0) >= int(moment) - (where != "batch"), "it lost more than one epoch"
     assert said.count("epoch  ") == 6
+    assert sorted(path.name for path in run.folder.iterdir()) == ["even.npz", "odd.npz", "settings.json"]
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, uninterrupted, capsys):
     run, _ = train_small(tmp_path)
-    newest = max(run._files(), key=lambda path: path.stat().st_mtime_ns)
+    newest = max(run.files, key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:5000])
     _, digest = train_small(tmp_path)
     assert "goes on after epoch 5" in capsys.readouterr().out and digest == uninterrupted[1]
@@ -282,7 +360,7 @@ def test_out_of_memory_names_a_smaller_batch(tmp_path):
     network = small_network()
     network.compile("adam", "binary_crossentropy")
     with pytest.raises(Problem, match="BATCH_SIZE to 8"):
-        with train.Run(network, batches, {}, tmp_path, 2, 2):
+        with training.Run(network, batches, {}, tmp_path, 2, 2):
             raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
 
@@ -290,24 +368,24 @@ def test_a_full_disk_costs_the_checkpoint_but_not_the_training(tmp_path, monkeyp
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(train.os, "fsync", full)
+    monkeypatch.setattr(paths.os, "fsync", full)
     _, digest = train_small(tmp_path)
     assert "No space left" in capsys.readouterr().out and digest == uninterrupted[1]
 
 
 def test_model_is_checked_before_it_takes_its_name(tmp_path, monkeypatch):
     network, pixels = small_network(), np.zeros((2, 24, 24, 1))
-    train.save_checked(network, pixels)(tmp_path / "good.keras")
+    training.save_checked(network, pixels)(tmp_path / "good.keras")
     assert keras.models.load_model(tmp_path / "good.keras").count_params() == network.count_params()
     other = small_network()
     other.set_weights([w + 1 for w in other.get_weights()])
     monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: other)
     with pytest.raises(ValueError, match="bad.keras"):
-        train.save_checked(network, pixels)(tmp_path / "bad.keras")
+        training.save_checked(network, pixels)(tmp_path / "bad.keras")
 
 
 def test_devices_without_a_gpu_say_so():
-    strategy, said = train.devices()
+    strategy, said = training.devices()
     if not tf.config.list_physical_devices("GPU"):
         assert "CPU" in said and strategy.num_replicas_in_sync == 1
         assert keras.mixed_precision.global_policy().name == "float32"
@@ -315,29 +393,39 @@ def test_devices_without_a_gpu_say_so():
 
 MIRRORED = """
 import json, sys
-from cxr import train
-from cxr.backend import keras, tf
+from cxr import training
+from cxr.project.backend import keras, tf
 from test_train import measures, small_batches, small_network
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 two = sys.argv[1] == "two"
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if two else tf.distribute.get_strategy()
-with strategy.scope():
-    network = small_network()
-    network.compile(keras.optimizers.AdamW(0.02), "binary_crossentropy", metrics=measures())
+training.devices = lambda: (strategy, "")
 batches = small_batches()
-with train.Run(network, batches, {}, sys.argv[2], 5, 5) as run:
-    network.fit(batches, validation_data=(batches.pictures[..., None], batches.labels), initial_epoch=run.start,
-                shuffle=False, epochs=5, verbose=0, callbacks=[run])
+
+def compiled(learner, steps):
+    learner.compile(keras.optimizers.AdamW(0.02), "binary_crossentropy", metrics=measures())
+
+for _ in range(2):  # the second time it is finished
+    validation = (batches.pictures[..., None], batches.labels)
+    _, run = training.train(small_network, compiled, batches, validation, [], 5, 5, "")
 print(json.dumps([strategy.num_replicas_in_sync, run.rows]))
 """
 
 
 def test_two_devices_give_the_loss_curve_of_one(tmp_path):
     def curve(number):
-        done = subprocess.run([sys.executable, "-c", MIRRORED, number, str(tmp_path / number)], capture_output=True,
-                              text=True, env={**os.environ, "PYTHONPATH": f"{ROOT / 'notebooks'}:{ROOT / 'tests'}"})
+        done = subprocess.run(
+            [sys.executable, "-c", MIRRORED, number],
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT / 'notebooks'}:{ROOT / 'tests'}",
+                "CXR_CHECKPOINT_DIR": str(tmp_path / number),
+            },
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         replicas, rows = json.loads(done.stdout.strip().splitlines()[-1])
         return replicas, [[row["loss"], row["val_loss"]] for row in rows]
@@ -352,9 +440,17 @@ def test_a_brief_training_is_one_line(tmp_path, capsys):
     network.compile(keras.optimizers.AdamW(0.02), "binary_crossentropy", metrics=measures())
     batches = small_batches()
     for _ in range(2):  # the second time it is finished
-        with train.Run(network, batches, {"name": "a"}, tmp_path, 3, 3, brief=True) as run:
-            network.fit(batches, validation_data=(batches.pictures[..., None], batches.labels), initial_epoch=run.start,
-                        shuffle=False, epochs=3, verbose=0, callbacks=[run])
+        with training.Run(network, batches, {"name": "a"}, tmp_path, 3, 3, brief=True) as run:
+            network.fit(
+                batches.epochs(run.start, 3),
+                steps_per_epoch=len(batches),
+                initial_epoch=run.start,
+                epochs=3,
+                validation_data=(batches.pictures[..., None], batches.labels),
+                verbose=0,
+                shuffle=False,
+                callbacks=[run],
+            )
         said = capsys.readouterr().out
         assert re.fullmatch(r"\*[*.]{2}  epoch \d of 3 kept, validation loss \d\.\d{4}\n", said)
 
@@ -363,9 +459,16 @@ def test_only_checkpoints_of_the_same_name_are_compared(tmp_path, capsys):
     for name, rate in (("seed 0", 0.1), ("seed 1", 0.1), ("seed 0", 0.2)):
         network = small_network()
         network.compile("adam", "binary_crossentropy", metrics=measures())
-        with train.Run(network, small_batches(), {"name": name, "rate": rate}, tmp_path, 1, 1) as run:
-            network.fit(run.batches, validation_data=(run.batches.pictures[..., None], run.batches.labels),
-                        epochs=1, shuffle=False, verbose=0, callbacks=[run])
+        with training.Run(network, small_batches(), {"name": name, "rate": rate}, tmp_path, 1, 1) as run:
+            network.fit(
+                run.batches.epochs(0, 1),
+                steps_per_epoch=len(run.batches),
+                epochs=1,
+                verbose=0,
+                shuffle=False,
+                validation_data=(run.batches.pictures[..., None], run.batches.labels),
+                callbacks=[run],
+            )
     said = capsys.readouterr().out
     assert said.count("Not used") == 1 and "another rate" in said
 
@@ -373,35 +476,45 @@ def test_only_checkpoints_of_the_same_name_are_compared(tmp_path, capsys):
 def test_weights_have_a_fingerprint_of_their_own():
     one, same, other = small_network(), small_network(), small_network()
     other.layers[-1].bias.assign([1e-6])
-    assert train.weights_sha256(one) == train.weights_sha256(same) != train.weights_sha256(other)
+    assert training.weights_sha256(one) == training.weights_sha256(same) != training.weights_sha256(other)
 
 
 def test_peak_memory_is_in_gigabytes():
-    assert 0.1 < train.peak_memory() < 100
+    assert 0.1 < training.peak_memory() < 100
     block = np.ones(60_000_000)  # 0.48 GB
-    assert train.peak_memory() >= 0.48 and block.size
+    assert training.peak_memory() >= 0.48 and block.size
 
 
 def test_seed_facts_part_the_draws(tmp_path):
-    from cxr import evaluate
+    from cxr import metrics
 
     run, _ = train_small(tmp_path, epochs=2)
     label = np.array([0, 0, 1, 1])
-    facts = train.seed_facts(small_network(), run, label,
-                             np.array([[0.1, 0.2, 0.8, 0.9], [0.1, 0.7, 0.6, 0.9], [0.3, 0.2, 0.1, 0.9]]),
-                             np.array([False, True, True, False]))
-    assert facts["misled_auc"] == 0.25  # of 0.7 and 0.2 against 0.6 and 0.1, one pair of four is in order
+    facts = training.seed_facts(
+        small_network(),
+        run,
+        label,
+        np.array([[0.1, 0.2, 0.8, 0.9], [0.1, 0.7, 0.6, 0.9], [0.3, 0.2, 0.1, 0.9]]),
+        np.array([False, True, True, False]),
+    )
+    assert facts["bias_conflicting_auc"] == 0.25  # of 0.7 and 0.2 against 0.6 and 0.1, one pair of four is in order
     assert facts["val_auc"] == 1 and facts["val_accuracy"] == 1
-    stressed = evaluate.measure(np.tile(label, 2), [0.1, 0.7, 0.6, 0.9, 0.3, 0.2, 0.1, 0.9], facts["threshold"])
+    stressed = metrics.measure(np.tile(label, 2), [0.1, 0.7, 0.6, 0.9, 0.3, 0.2, 0.1, 0.9], facts["threshold"])
     assert facts["stress_auc"] == stressed["auc"] and facts["stress_specificity"] == stressed["specificity"]
-    assert facts["epochs"] == 2 and len(facts["weights_sha256"]) == 64 and "unpractised_auc" not in facts
-    odd = train.seed_facts(small_network(), run, label, np.tile([0.1, 0.2, 0.8, 0.9], (2, 1)),
-                           np.array([False, True, True, False]), np.array([[0.1, 0.2, 0.8, 0.9], [0.9, 0.2, 0.8, 0.1]]))
-    assert odd["unpractised_auc"] == (1 + 0.25) / 2
+    assert facts["epochs"] == 2 and len(facts["weights_sha256"]) == 64 and "heldout_auc" not in facts
+    odd = training.seed_facts(
+        small_network(),
+        run,
+        label,
+        np.tile([0.1, 0.2, 0.8, 0.9], (2, 1)),
+        np.array([False, True, True, False]),
+        np.array([[0.1, 0.2, 0.8, 0.9], [0.9, 0.2, 0.8, 0.1]]),
+    )
+    assert odd["heldout_auc"] == (1 + 0.25) / 2
 
 
 def test_the_seed_in_the_middle_is_the_one_to_show():
     table = pd.DataFrame({"seed": [0, 1, 2, 3], "stress_auc": [0.99, 0.95, 0.98, 0.97], "other": [1, 2, 3, 4]})
-    assert train.median_seed(table) == 3
-    assert train.median_seed(table[table.seed != 0]) == 3
-    assert train.median_seed(table, "other") == 1
+    assert training.median_seed(table) == 3
+    assert training.median_seed(table[table.seed != 0]) == 3
+    assert training.median_seed(table, "other") == 1

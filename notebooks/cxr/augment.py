@@ -5,9 +5,11 @@ Pure Keras 3 (``keras.ops``), so it runs on any backend. The layers take and ret
 """
 
 import math
+import sys
+from typing import Any
 
-from .backend import keras
-from .project import Problem
+from .project.backend import keras, tf
+from .project.paths import Problem
 
 ops = keras.ops
 
@@ -15,8 +17,11 @@ ops = keras.ops
 class RandomChange(keras.layers.Layer):
     """A change drawn anew for every image of a batch, in training only.
 
-    Its random state is a Keras variable, so it can be saved with a checkpoint and goes on from there.
+    Its random state is a Keras variable, so it can be saved with a checkpoint and goes on from there. A kind of change
+    has the method ``change(images)``, and names its arguments in `settings`.
     """
+
+    settings: tuple = ()
 
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
@@ -35,36 +40,36 @@ class RandomChange(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "seed": self.seed}
+        return {**super().get_config(), "seed": self.seed, **{name: getattr(self, name) for name in self.settings}}
+
+
+def to_edge(images) -> tuple:
+    """How far each pixel is from the nearest edge, 0 there to 0.5 in the middle: up or down, and to the sides."""
+
+    def share(length):
+        return 0.5 - ops.abs((ops.arange(length, dtype=images.dtype) + 0.5) / length - 0.5)
+
+    height, width = images.shape[1:3]
+    return ops.reshape(share(height), (1, -1, 1, 1)), ops.reshape(share(width), (1, 1, -1, 1))
 
 
 @keras.saving.register_keras_serializable("cxr")
 class RandomCornerSwap(RandomChange):
     """Take the corners, or a frame along the edge, from another X-ray of the batch, whatever its class.
 
-    Markers, print, collimator edges and wires then say nothing about the label.
-
-    Parameters
-    ----------
-    size : float
-        Largest side of a corner, as a share of the picture; the smallest is a third of it.
-    frame : float
-        Largest width of the frame, as a share of the picture; half of the images get none.
-    rate : float
-        Share of images that are changed.
-    seed : int, optional
+    Markers, print, collimator edges and wires then say nothing about the label. The largest side of a corner is `size`,
+    a share of the picture, the smallest a third of it; `frame` is the largest width of the frame, and half of the
+    images get none; `rate` is the share of images that are changed.
     """
+
+    settings = ("size", "frame", "rate")
 
     def __init__(self, size=0.35, frame=0.1, rate=0.9, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
         self.size, self.frame, self.rate = size, frame, rate
 
     def change(self, images):
-        def to_edge(length):  # of each pixel, 0 at the edge to 0.5 in the middle
-            return 0.5 - ops.abs((ops.arange(length, dtype=images.dtype) + 0.5) / length - 0.5)
-
-        y = ops.reshape(to_edge(images.shape[1]), (1, -1, 1, 1))
-        x = ops.reshape(to_edge(images.shape[2]), (1, 1, -1, 1))
+        y, x = to_edge(images)
         high, wide = (self.uniform(images, self.size / 3, self.size) for _ in range(2))
         corner = ops.logical_and(y < high, x < wide)
         frame = ops.minimum(y, x) < self.uniform(images, -self.frame, self.frame)
@@ -72,8 +77,38 @@ class RandomCornerSwap(RandomChange):
         other = ops.roll(images, 1, axis=0)  # batches are shuffled, so the neighbour is any image
         return ops.where(ops.logical_and(ops.logical_or(corner, frame), chosen), other, images)
 
-    def get_config(self):
-        return {**super().get_config(), "size": self.size, "frame": self.frame, "rate": self.rate}
+
+def resample(images, transform):
+    """Read each picture at other places, in between pixels too (bilinear); beyond the edge is black.
+
+    What ``keras.ops.image.affine_transform`` does, but in operations that XLA can compile: Keras compiles a training
+    with XLA where there is a GPU, and TensorFlow's own operation has no kernel for it. `images` are float of shape
+    (images, height, width, 1), height and width known. `transform`, float32 of shape (images, 6), is a, b, x, c, d, y:
+    the pixel in row i, column j is read at column a * j + b * i + x, row c * j + d * i + y.
+    """
+    height, width = images.shape[1:3]
+    a, b, x, c, d, y = (ops.reshape(transform[:, i], (-1, 1, 1)) for i in range(6))
+    i = ops.reshape(ops.arange(height, dtype="float32"), (1, -1, 1))
+    j = ops.reshape(ops.arange(width, dtype="float32"), (1, 1, -1))
+    # a frame of one black pixel, and places beyond it are on it
+    pixels = ops.reshape(ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))), (-1,))
+    column = ops.clip(a * j + b * i + x + 1, 0, width + 1)
+    row = ops.clip(c * j + d * i + y + 1, 0, height + 1)
+    left, top = ops.minimum(ops.floor(column), width), ops.minimum(ops.floor(row), height)
+    across, down = ops.cast(column - left, images.dtype), ops.cast(row - top, images.dtype)
+    first = ops.reshape(ops.arange(ops.shape(images)[0], dtype="int32"), (-1, 1, 1)) * ((height + 2) * (width + 2))
+    here = first + ops.cast(top, "int32") * (width + 2) + ops.cast(left, "int32")
+
+    def between(start):  # two neighbours in a row
+        one, next_one = ops.take(pixels, start), ops.take(pixels, start + 1)
+        return one + across * (next_one - one)
+
+    above, below = between(here), between(here + width + 2)
+    return ops.expand_dims(above + down * (below - above), -1)
+
+
+if tf and sys.platform == "linux":  # half the time of `affine_transform` there; elsewhere as it is, not measured
+    resample = tf.function(resample, jit_compile=True)
 
 
 @keras.saving.register_keras_serializable("cxr")
@@ -83,20 +118,12 @@ class RandomFraming(RandomChange):
     Keras' RandomZoom, RandomRotation and RandomTranslation resample once each. Three in a row blur every training
     image, and the network then meets sharper ones in use than it has ever seen.
 
-    Parameters
-    ----------
-    zoom : float
-        Both axes are scaled by up to this factor, up or down, evenly on a log scale.
-    aspect : float
-        The two axes differ by up to this factor.
-    shift : float
-        Largest shift, as a share of the picture.
-    turn : float
-        Largest turn, degrees.
-    rate : float
-        Share of images that are changed; the others stay as sharp as they are.
-    seed : int, optional
+    Both axes are scaled by up to the factor `zoom`, up or down, evenly on a log scale, and differ by up to the factor
+    `aspect`. `shift` is the largest shift, a share of the picture, and `turn` the largest turn in degrees. `rate` is
+    the share of images that are changed; the others stay as sharp as they are.
     """
+
+    settings = ("zoom", "aspect", "shift", "turn", "rate")
 
     def __init__(self, zoom=1.3, aspect=1.2, shift=0.08, turn=9.0, rate=0.8, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
@@ -114,31 +141,22 @@ class RandomFraming(RandomChange):
         # where each pixel of the result comes from: turned and scaled about the middle, then shifted
         a, b = ops.cos(turn) * x_scale, -ops.sin(turn) * y_scale
         c, d = ops.sin(turn) * x_scale, ops.cos(turn) * y_scale
-        x, y, zero = (width - 1) / 2, (height - 1) / 2, ops.zeros_like(a)
-        transform = ops.stack([a, b, x - a * x - b * y + draw(self.shift) * width,
-                               c, d, y - c * x - d * y + draw(self.shift) * height, zero, zero], axis=1)
-        return ops.image.affine_transform(images, transform, fill_mode="constant")
-
-    def get_config(self):
-        return {**super().get_config(), "zoom": self.zoom, "aspect": self.aspect, "shift": self.shift,
-                "turn": self.turn, "rate": self.rate}
+        x, y = (width - 1) / 2, (height - 1) / 2
+        across, down = (draw(self.shift) * length for length in (width, height))
+        transform = [a, b, x - a * x - b * y + across, c, d, y - c * x - d * y + down]
+        return resample(images, ops.cast(ops.stack(transform, axis=1), "float32"))
 
 
 @keras.saving.register_keras_serializable("cxr")
 class RandomSharpness(RandomChange):
     """Blur or sharpen by a random amount and add grain, as another scanner or another JPEG quality would.
 
-    (``keras.layers.RandomSharpness`` sharpens only, and has no grain.)
-
-    Parameters
-    ----------
-    blur : float
-        Largest share of a 5x5 binomial low-pass (about 1 pixel) in the mixture. Down to minus this, the low-pass is
-        taken away instead, which sharpens.
-    noise : float
-        Largest standard deviation of the Gaussian grain, gray levels out of 255.
-    seed : int, optional
+    (``keras.layers.RandomSharpness`` sharpens only, and has no grain.) `blur` is the largest share of a 5x5 binomial
+    low-pass (about 1 pixel) in the mixture; down to minus this, the low-pass is taken away instead, which sharpens.
+    `noise` is the largest standard deviation of the Gaussian grain, gray levels out of 255.
     """
+
+    settings = ("blur", "noise")
 
     def __init__(self, blur=1.0, noise=10.0, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
@@ -152,49 +170,28 @@ class RandomSharpness(RandomChange):
         grain = keras.random.normal(ops.shape(images), dtype=images.dtype, seed=self.generator)
         return ops.clip(images + grain * self.uniform(images, 0.0, self.noise), 0, 255)
 
-    def get_config(self):
-        return {**super().get_config(), "blur": self.blur, "noise": self.noise}
+
+OWN = {kind.__name__: kind for kind in (RandomCornerSwap, RandomFraming, RandomSharpness)}
 
 
 def layer(name: str, settings: dict, seed: int | None = None) -> keras.layers.Layer:
-    """One augmentation layer by name: one of this module, else one of ``keras.layers``.
+    """One augmentation layer by name, such as ``"RandomFlip"``: one of `OWN`, else one of ``keras.layers``.
 
-    Parameters
-    ----------
-    name : str
-        Such as ``"RandomCornerSwap"`` or ``"RandomFlip"``.
-    settings : dict
-        The layer's arguments.
-    seed : int, optional
-
-    Raises
-    ------
-    Problem
-        There is no such layer, or it does not take these settings.
+    `settings` are the layer's arguments. Problem where there is no such layer, or it does not take these settings.
     """
-    own = {"RandomCornerSwap": RandomCornerSwap, "RandomFraming": RandomFraming, "RandomSharpness": RandomSharpness}
-    kind = own.get(name) or getattr(keras.layers, name, None)
+    kind: Any = OWN.get(name) or getattr(keras.layers, name, None)
     try:
         return kind(**settings, seed=seed, dtype="float32")  # gray levels up to 255 are too coarse in float16
     except (TypeError, ValueError) as error:
-        raise Problem(f"{name} with {settings} is no augmentation layer ({error}): correct it in the candidates of "
-                      "03_augment.ipynb and run that again.") from None
+        why = f"{name} with {settings} is no augmentation layer ({error})"
+        raise Problem(f"{why}: correct it in the candidates of 03_augment.ipynb and run that again.") from None
 
 
 def build(recipe: list[dict], seed: int = 0) -> keras.Sequential:
-    """The kept layers of a recipe, in order, as one model.
+    """The kept layers of a recipe (the ``layers`` of ``03_augmentation.json``), in order, as one model.
 
-    Parameters
-    ----------
-    recipe : list of dict with ``layer``, ``settings`` and ``kept``
-        The ``layers`` of ``03_augmentation.json``.
-    seed : int
-        Layer number i draws from the seed 1000 * `seed` + i.
-
-    Raises
-    ------
-    Problem
-        A layer of the recipe does not exist, or does not take its settings.
+    Each row has ``layer``, ``settings`` and ``kept``. Kept layer number i draws from the seed 1000 * `seed` + i.
+    Problem as in `layer`.
     """
     kept = [row for row in recipe if row["kept"]]
     chosen = [layer(row["layer"], row["settings"], 1000 * seed + i) for i, row in enumerate(kept)]

@@ -44,8 +44,9 @@ def main() -> str | None:
     parser.add_argument("--kill-when", nargs=2, metavar=("FOLDER", "PATTERN"))
     options = parser.parse_args()
     notebook = edited(nbformat.read(options.notebook, as_version=4), dict(pair.split("=", 1) for pair in options.set))
-    client = NotebookClient(notebook, timeout=1200, kernel_name="python3",
-                            resources={"metadata": {"path": options.cwd}})
+    client = NotebookClient(
+        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": options.cwd}}
+    )
     if options.kill_when:
         folder, pattern = options.kill_when
         threading.Thread(target=kill_when, args=(client, Path(folder), pattern), daemon=True).start()

@@ -8,8 +8,10 @@ def mount(mountpoint: str) -> None:
     """Show the Drive at `mountpoint`, which must be empty or not there, as Colab asks it too."""
     point = Path(mountpoint)
     if (point / "MyDrive").exists():
-        print(f"Drive already mounted at {mountpoint}; to attempt to forcibly remount, call "
-              f'drive.mount("{mountpoint}", force_remount=True).')
+        print(
+            f"Drive already mounted at {mountpoint}; to attempt to forcibly remount, call "
+            f'drive.mount("{mountpoint}", force_remount=True).'
+        )
         return
     if "COLAB_DRIVE" not in os.environ:
         raise ValueError("mount failed")

@@ -1,0 +1,173 @@
+"""Pictures on which the out-of-distribution detector is tried, and files of every kind that a reader may bring."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import skimage
+import sklearn
+from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+from pydicom import Dataset, uid
+from scipy.ndimage import gaussian_filter
+
+from .images import squeezed
+from .project.paths import cache_dir
+
+SKIMAGE = Path(skimage.__file__).parent / "data"
+ALTERED = "films"  # names of `gallery` that begin so are true films, changed
+Pictures = Iterator[np.ndarray]  # each uint8, shape (size, size)
+
+
+def photographs(size: int, rng: np.random.Generator, crops: int = 5) -> Pictures:
+    """The photographs of scikit-image and scikit-learn, each whole and in parts; in gray, as colour tells too much."""
+    flowers_and_china = Path(sklearn.__file__).parent / "datasets/images"
+    for path in sorted(path for place in (SKIMAGE, flowers_and_china) for path in place.glob("*.[jp][pn]g")):
+        picture = Image.open(path).convert("L")
+        for k in range(crops):
+            share = 1 if k == 0 else rng.uniform(0.4, 0.9)
+            wide, high = (int(side * share) for side in picture.size)
+            x, y = (int(rng.integers(0, side - own + 1)) for side, own in zip(picture.size, (wide, high)))
+            yield squeezed(picture.crop((x, y, x + wide, y + high)), size)
+
+
+def faces(size: int) -> Pictures:
+    """A hundred small photographs of faces (scikit-image's part of Labeled Faces in the Wild)."""
+    for face in np.load(SKIMAGE / "lfw_subset.npy")[:100]:
+        yield squeezed(Image.fromarray((255 * face / face.max()).astype(np.uint8)), size)
+
+
+def noise(size: int, rng: np.random.Generator, count: int = 60) -> Pictures:
+    """Noise from a single pixel's grain to large clouds."""
+    for width in rng.uniform(0, 25, count):
+        cloud = gaussian_filter(rng.normal(size=(size, size)), width * size / 128)
+        yield (255 * (cloud - cloud.min()) / np.ptp(cloud)).astype(np.uint8)
+
+
+def drawings(size: int, rng: np.random.Generator, count: int = 60) -> Pictures:
+    """Lines, discs, boxes and words, as in a scanned letter or a slide."""
+    for _ in range(count):
+        ground = int(rng.integers(0, 256))
+        picture = Image.new("L", (256, 256), ground)
+        pen = ImageDraw.Draw(picture)
+        for _ in range(rng.integers(3, 14)):
+            x, y = rng.integers(-20, 240, 2).tolist()
+            wide, high = rng.integers(10, 140, 2).tolist()
+            ink = int((ground + rng.integers(60, 196)) % 256)
+            kind = rng.integers(4)
+            if kind == 3:
+                pen.text((x, y), "Report of " * 3, fill=ink, font=ImageFont.load_default(8 + wide / 6))
+            else:
+                (pen.ellipse, pen.rectangle, pen.line)[kind]([x, y, x + wide, y + high], fill=ink)
+        yield squeezed(picture, size)
+
+
+def limbs(size: int, rng: np.random.Generator, count: int = 60) -> Pictures:
+    """Drawn radiographs of other parts of the body: long bones with a joint, hands, skulls, on black."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+
+    def rod(at, angle, length, radius):
+        along = (x - at[0]) * np.sin(angle) + (y - at[1]) * np.cos(angle)
+        across = (x - at[0]) * np.cos(angle) - (y - at[1]) * np.sin(angle)
+        width = radius * (1 + 0.5 * np.abs(along / length) ** 4)  # thicker at its ends
+        return np.sqrt(np.clip(1 - (across / width) ** 2, 0, None)) * (np.abs(along) < length)
+
+    for k in range(count):
+        tilt, bone, soft = rng.normal(0, 0.25), np.zeros_like(x), np.zeros_like(x)
+        if k % 3 == 0:  # a leg or an arm
+            for sign in (-1, 1):
+                at = (0.52 * sign * np.sin(tilt), 0.52 * sign * np.cos(tilt))
+                bone += rod(at, tilt, 0.48, rng.uniform(0.1, 0.18))
+                soft += 0.7 * rod(at, tilt, 0.6, rng.uniform(0.35, 0.55))
+        elif k % 3 == 1:  # a hand
+            for finger in np.linspace(-0.6, 0.6, 5) + rng.normal(0, 0.04, 5):
+                for joint in (-0.1, 0.3, 0.6):
+                    at = (joint * np.sin(finger) + 0.25 * finger, 0.4 - joint * np.cos(finger))
+                    bone += rod(at, -finger, 0.14, 0.05)
+                    soft += 0.5 * rod(at, -finger, 0.2, 0.11)
+            soft += 0.6 * np.sqrt(np.clip(1 - (x / 0.45) ** 2 - ((y - 0.5) / 0.45) ** 2, 0, None))
+        else:  # a skull
+            skull = (x / rng.uniform(0.6, 0.8)) ** 2 + (y / rng.uniform(0.75, 0.9)) ** 2
+            eyes = ((np.abs(x) - 0.28) / 0.16) ** 2 + ((y - 0.15) / 0.13) ** 2
+            bone += 1.2 * ((skull < 1) & (skull > 0.85)) + 0.3 * (skull < 1) - 0.35 * (eyes < 1)
+            soft += 0.5 * (skull < 1.15)
+        film = gaussian_filter(0.35 * soft + 0.5 * bone, 1) + rng.normal(0, 0.015, x.shape)
+        yield (255 * film.clip(0, 1)).astype(np.uint8)
+
+
+def halves(films: np.ndarray, rng: np.random.Generator) -> Pictures:
+    """One half or one quarter of each film, filling the picture."""
+    size = films.shape[1]
+    for film in films:
+        wide, high = ((1, 2), (2, 1), (2, 2))[rng.integers(3)]
+        x, y = rng.integers(0, wide) * size // wide, rng.integers(0, high) * size // high
+        yield squeezed(Image.fromarray(film[y : y + size // high, x : x + size // wide]), size)
+
+
+def screens(films: np.ndarray, rng: np.random.Generator) -> Pictures:
+    """Each film as on a monitor that somebody photographs: in perspective, with the room around it, and moire."""
+    size, corners = films.shape[1], np.array([0, 0, 0, 1, 1, 1, 1, 0])
+    stripes = 12 * np.sin(np.arange(size) * rng.uniform(0.8, 1.4))
+    for film in films:
+        quad = size * corners + rng.uniform(0.08, 0.3, 8) * size * (2 * corners - 1)
+        room = int(rng.integers(40, 200))
+        shot = Image.fromarray(film).transform((size, size), Image.Transform.QUAD, quad.tolist(), fillcolor=room)
+        lit = np.asarray(ImageEnhance.Contrast(shot).enhance(0.7)).astype(float)
+        yield (lit + stripes + rng.normal(0, 3, lit.shape)).clip(0, 255).astype(np.uint8)
+
+
+def gallery(films: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """All kinds of pictures that should get no answer, by name, in arrays like `films`, of which some are made."""
+    rng, size = np.random.default_rng(seed), films.shape[1]
+    kinds: dict = {
+        "photographs": photographs(size, rng),
+        "faces": faces(size),
+        "noise": noise(size, rng),
+        "drawings": drawings(size, rng),
+        "drawn limbs and skulls": limbs(size, rng),
+        "films, inverted": 255 - films,
+        "films on their side": np.rot90(films, 1, (1, 2)),
+        "films upside down": films[:, ::-1, ::-1],
+        "films in part": halves(films, rng),
+        "films on a screen": screens(films, rng),
+    }
+    return {name: np.stack([*pictures]) for name, pictures in kinds.items()}
+
+
+def write_dicom(path: Path, pixels: np.ndarray, **header: str) -> None:
+    """Twelve-bit `pixels` (uint16, to 4095) as a radiograph in DICOM; `header` goes on top: ``PatientAge="003Y"``."""
+    film = Dataset()
+    film.SOPClassUID, film.Modality = uid.DigitalXRayImageStorageForPresentation, "DX"
+    film.BodyPartExamined, film.ViewPosition = "CHEST", "AP"
+    film.set_pixel_data(pixels.astype(np.uint16), "MONOCHROME2", bits_stored=12)
+    for name, value in header.items():
+        setattr(film, name, value)
+    film.save_as(path, enforce_file_format=True)
+
+
+def write_examples(folder: Path, films: pd.DataFrame) -> Path:
+    """Twelve kinds of files in a cache folder, made of `films` (``path`` below `folder`, ``label``; no test films)."""
+    target, cat = cache_dir() / "examples", SKIMAGE / "chelsea.png"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    by_class = [films.path[films.label == label].tolist() for label in (0, 1)]
+    chosen = [folder / paths[at] for paths in by_class for at in (0, len(paths) // 2, len(paths) - 1)]
+    gray = [Image.open(path).convert("L") for path in chosen]
+    deep = [np.asarray(picture).astype(np.uint16) for picture in gray]
+    for number, word in ((1, "normal"), (4, "pneumonia"), (6, "pneumonia")):
+        shutil.copyfile(chosen[number - 1], target / f"{number} {word}{chosen[number - 1].suffix}")
+    exif, cut = Image.Exif(), target / "10 cut short.jpeg"
+    exif[ExifTags.Base.Orientation] = 6  # held upright by a camera that lay on its side
+    gray[1].transpose(Image.Transpose.ROTATE_90).save(target / "2 normal, turned by EXIF.jpeg", exif=exif)
+    Image.fromarray(deep[2] * 200 + 5000).save(target / "3 normal, 16 bits.png")
+    dark_bone = {"PhotometricInterpretation": "MONOCHROME1", "PatientAge": "003Y"}
+    write_dicom(target / "5 pneumonia, MONOCHROME1.dcm", 4095 - 16 * deep[4], **dark_bone)
+    ImageOps.invert(gray[0]).save(target / "7 inverted.png")
+    gray[0].rotate(180).save(target / "8 upside down.png")
+    write_dicom(target / "9 adult, by its header.dcm", 16 * deep[0], PatientAge="045Y")
+    gray[0].save(cut)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    shutil.copyfile(cat, target / "11 cat.png")
+    Image.open(cat).convert("L").save(target / "12 gray cat.png")
+    return target

@@ -1,0 +1,9 @@
+"""Figures in one style; each function returns a Matplotlib figure, and nothing is saved or shown here."""
+
+# ruff: noqa: F401 (notebooks say plots.roc, whatever the module)
+
+from .dataset import baselines, class_balance, densities, flow, letters, shift, sizes
+from .evaluation import apart, confusion, decision, refusals, reliability, robustness, roc, subgroups
+from .heatmaps import attention, heat, outlines
+from .networks import ablation, by_class, curves, seed_points, sizes_and_scores
+from .style import BLUE, BY_LABEL, GRAY, GREEN, VERMILION, grid, use_style

@@ -1,0 +1,158 @@
+"""How far an answer can be believed: figures of 05, 08, 09 and 10."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from ..shortcuts import WORDS
+from .style import BLUE, DOTTED, GRAY, GREEN, VERMILION, intervals, name_rows
+
+
+def roc(bands: dict[str, tuple[str, pd.DataFrame]], points: dict[str, dict], whole: bool = False) -> Figure:
+    """ROC and precision-recall curves side by side, with their 95% bands and the operating points.
+
+    Parameters
+    ----------
+    bands : dict of name to (color, table as `metrics.bands` returns it)
+        The first one gets its band.
+    points : dict of name to figures as `metrics.measure` returns them
+    whole : bool
+        Show the whole of both axes, and not the corners only.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.9))
+    for axis, what, steps in ((left, "sensitivity", "steps-post"), (right, "precision", "steps-pre")):
+        for name, (color, table) in bands.items():
+            axis.plot(table["at"], table[what], color=color, linewidth=2, label=name, drawstyle=steps)
+        color, table = next(iter(bands.values()))
+        bounds = table[f"{what}_low"], table[f"{what}_high"]
+        axis.fill_between(table["at"], *bounds, color=color, alpha=0.15, linewidth=0)
+    for (name, own), marker in zip(points.items(), "os^D"):
+        style = {"marker": marker, "linestyle": "", "color": "black", "markersize": 7, "zorder": 5}
+        left.plot(1 - own["specificity"], own["sensitivity"], label=name, **style)
+        right.plot(own["sensitivity"], own["ppv"], **style)
+    left.plot([0, 1], [0, 1], **DOTTED)
+    start, end = (-0.01, 1.01) if whole else (0.5, 0.5)
+    low = min(0.6, *(table.precision.min() for _, table in bands.values())) - 0.01
+    left.set(title="ROC", xlim=(-0.01, end), ylim=(start, 1.01))
+    left.set(xlabel="1 - specificity: healthy children called ill", ylabel="sensitivity: ill children found")
+    right.set(title="Precision and recall", xlim=(start, 1.01), ylim=(low, 1.01))
+    right.set(xlabel="sensitivity: ill children found", ylabel="precision: of those called ill, how many are")
+    left.legend(frameon=False, loc="lower right", fontsize=9)
+    return figure
+
+
+def confusion(counts: np.ndarray, names: list[str], title: str = "") -> Figure:
+    """Confusion matrix: each cell the count and the share of its true class.
+
+    `counts` has the shape (classes, classes): images by label (rows) and by answer (columns); normal comes first.
+    """
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    text = np.array([f"{n}\n{share:.1%}" for n, share in zip(counts.flat, shares.flat)]).reshape(shares.shape)
+    figure, axis = plt.subplots(figsize=(4.8, 4))
+    style = {"annot_kws": {"fontsize": 14}, "linewidths": 2, "xticklabels": names, "yticklabels": names}
+    sns.heatmap(shares, annot=text, fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, square=True, ax=axis, **style)
+    axis.set(xlabel="the model says", ylabel="the label says", title=title)
+    axis.tick_params(length=0)
+    return figure
+
+
+def reliability(tables: dict[str, pd.DataFrame], figures: dict[str, dict]) -> Figure:
+    """Foretold against found share of pneumonia, one panel a state of the network; the bars count the images.
+
+    By title of the panel: `tables` as `calibration.reliability`, `figures` as `calibration.calibration` returns them.
+    """
+    figure, axes = plt.subplots(1, len(tables), figsize=(9.4, 4.4), sharey=True, squeeze=False)
+    scores = "Brier {brier:.3f} · ECE {ece:.3f} · intercept {intercept:.2f} · slope {slope:.2f}"
+    for axis, (title, table) in zip(axes.flat, tables.items()):
+        height, bounds = 0.25 * table.images / table.images.max(), [table.found - table.low, table.high - table.found]
+        axis.plot([0, 1], [0, 1], **DOTTED)
+        axis.bar(table.foretold, height, width=0.03, color=GRAY, alpha=0.35)
+        axis.errorbar(table.foretold, table.found, yerr=bounds, fmt="o", color=VERMILION, capsize=3)
+        axis.text(0, 1.02, scores.format(**figures[title]), transform=axis.transAxes, fontsize=9, color=GRAY)
+        axis.set(xlabel="foretold: mean probability", xlim=(-0.03, 1.03), ylim=(-0.02, 1.03))
+        axis.set_title(title, pad=18)
+    axes[0, 0].set_ylabel("found: share with pneumonia")
+    return figure
+
+
+def decision(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Decision curves: net benefit of the network with its 95% band, of treating all and of treating none.
+
+    `tables` maps a title to what `calibration.net_benefit` returns, with ``low`` and ``high``.
+    """
+    figure, axes = plt.subplots(1, len(tables), figsize=(9.4, 3.8), squeeze=False)
+    for axis, (title, table) in zip(axes.flat, tables.items()):
+        axis.fill_between(table["at"], table.low, table.high, color=VERMILION, alpha=0.15, linewidth=0)
+        for name, color in (("network", VERMILION), ("treat_all", BLUE), ("treat_none", GRAY)):
+            axis.plot(table["at"], table[name], color=color, linewidth=2, label=name.replace("_", " "))
+        top = table[["network", "treat_all"]].max(axis=None)
+        axis.set(xlabel="treat from this probability on", title=title, ylim=(-0.12 * top, 1.1 * top), xlim=(0, 1))
+    axes[0, 0].set_ylabel("net benefit")
+    axes[0, -1].legend(frameon=False, loc="upper right", fontsize=10)
+    return figure
+
+
+def subgroups(table: pd.DataFrame) -> Figure:
+    """Sensitivity, specificity and AUC of each group with its 95% interval, from what `metrics.subgroups` returns."""
+    figure, axes = plt.subplots(1, 3, figsize=(9.4, 0.34 * len(table) + 1), sharey=True)
+    low = table[["sensitivity_low", "specificity_low", "auc_low"]].min(axis=None)
+    colors = ["black", *[VERMILION] * (len(table) - 1)]
+    for axis, name, title in zip(axes, ("sensitivity", "specificity", "auc"), ("sensitivity", "specificity", "AUC")):
+        axis.axvline(table[name].iloc[0], **DOTTED)
+        intervals(axis, table[name], table[f"{name}_low"], table[f"{name}_high"], colors, GRAY)
+        axis.set(title=title, xlim=(max(0, low - 0.03), 1.01))
+        name_rows(axis, table.group + table.images.map(" ({})".format))
+    return figure
+
+
+def robustness(table: pd.DataFrame) -> Figure:
+    """What a change of the picture does: share of decisions that flip, and AUC lost with its 95% interval.
+
+    `table` has ``change``, ``flipped``, ``auc_lost``, ``auc_lost_low``, ``auc_lost_high``.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 0.32 * len(table) + 1), sharey=True)
+    bars = left.barh(range(len(table)), table.flipped, color=BLUE, height=0.6)
+    left.bar_label(bars, table.flipped.map(" {:.1%}".format), fontsize=9)
+    left.set(title="decisions that flip", xlim=(0, max(0.05, table.flipped.max() * 1.2)))
+    left.xaxis.set_major_formatter("{x:.0%}")
+    right.axvline(0, **DOTTED)
+    intervals(right, table.auc_lost, table.auc_lost_low, table.auc_lost_high, VERMILION, GRAY, size=40)
+    right.set_title("AUC lost (95% interval)")
+    for axis in (left, right):
+        name_rows(axis, table.change, 0.6, 0.6)
+    return figure
+
+
+def refusals(table: pd.DataFrame, welcome: list[str]) -> Figure:
+    """Share of pictures that the gate refuses, one bar a kind; those in `welcome`, which should pass, in green.
+
+    `table` has ``pictures``, ``count``, ``refused``.
+    """
+    figure, axis = plt.subplots(figsize=(7.5, 0.36 * len(table) + 0.9))
+    colors = [GREEN if name in welcome else GRAY for name in table.pictures]
+    bars = axis.barh(range(len(table)), table.refused, color=colors, height=0.65)
+    axis.bar_label(bars, table.refused.map(" {:.1%}".format), fontsize=10)
+    axis.set(xlim=(0, 1.12), xlabel="refused; green: should pass, gray: should not")
+    axis.xaxis.set_major_formatter("{x:.0%}")
+    name_rows(axis, table.pictures + table["count"].map(" ({})".format))
+    return figure
+
+
+def apart(table: pd.DataFrame) -> Figure:
+    """How well each fact tells the films of two places apart, one mark a class.
+
+    `table` has ``fact``, ``normal``, ``other``: AUCs, 0.5 for no difference.
+    """
+    figure, axis = plt.subplots(figsize=(7.5, 0.33 * len(table) + 1))
+    order = table.assign(most=(table[["normal", "other"]] - 0.5).abs().max(axis=1)).sort_values("most")
+    axis.axvline(0.5, **DOTTED)
+    axis.scatter(order.normal, range(len(order)), color=BLUE, s=45, label="normal films", zorder=3)
+    axis.scatter(order.other, range(len(order)), color=VERMILION, s=45, label="the others", zorder=3)
+    axis.set_yticks(range(len(order)), order.fact.replace(WORDS))
+    axis.set(xlim=(-0.02, 1.02), xlabel="AUC, home against away: 0.5 no difference, right of it more of it there")
+    axis.grid(axis="y", color="#eeeeee", zorder=0)
+    axis.tick_params(axis="y", length=0)
+    axis.legend(frameon=False, fontsize=9)
+    return figure

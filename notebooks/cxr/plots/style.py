@@ -1,0 +1,64 @@
+"""One style: blue is normal, vermilion is pneumonia (Okabe & Ito's colours, safe for colour-blind readers)."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#767676"
+BY_LABEL = {0: BLUE, 1: VERMILION}
+DOTTED: dict = {"color": GRAY, "linestyle": ":", "linewidth": 1}  # a line to compare with
+
+
+def use_style() -> None:
+    """Set the style of all figures of a notebook: white ground, small frames, type that is legible on GitHub."""
+    sns.set_theme(style="ticks", palette=[BLUE, VERMILION, GREEN, GRAY])
+    plt.style.use(Path(__file__).with_name("figures.mplstyle"))
+
+
+def grid(pictures, titles=(), columns: int = 6, rows=(), side: float = 1.7, colors=()) -> Figure:
+    """X-rays side by side.
+
+    Parameters
+    ----------
+    pictures : sequence of arrays, each of shape (height, width), 0 black to 255 white
+    titles, colors : sequences of str
+        A title for each picture, or none, and its colour, or none for black.
+    rows : sequence of str
+        A name for each row, at its left.
+    side : float
+        Of one picture, inches.
+    """
+    high = -(-len(pictures) // columns)
+    size = (side * columns, (side + 0.25 * (len(titles) > 0)) * high)
+    bare = {"xticks": [], "yticks": [], "frame_on": False}
+    figure, axes = plt.subplots(high, columns, figsize=size, squeeze=False, subplot_kw=bare)
+    for i, (axis, picture) in enumerate(zip(axes.flat, pictures)):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto")
+        if len(titles):
+            color = colors[i] if len(colors) else "black"
+            axis.set_title(titles[i], fontsize=9, loc="center", fontweight="normal", color=color)
+    for axis, name in zip(axes[:, 0], rows):
+        axis.set_ylabel(name, fontsize=11)
+    return figure
+
+
+def name_rows(axis: Axes, names, above: float = 0.5, below: float = 0.5) -> None:
+    """Names down the y axis, the first on top, without ticks, and this much room above and below them."""
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 1 + below, -above)
+    axis.tick_params(axis="y", length=0)
+
+
+def intervals(axis: Axes, value, low, high, color, line, width: float = 2, size: float = 45) -> None:
+    """A dot for each value, one a row, on a line from its low to its high bound; a row of NaN stays empty."""
+    axis.hlines(range(len(value)), low, high, color=line, linewidth=width, capstyle="round")
+    axis.scatter(value, range(len(value)), color=color, s=size, zorder=3)
+
+
+def say(axis: Axes, text: str, x: float, y: float, away=(9, -4), **style) -> None:
+    """Text beside the mark at x and y, `away` from it by so many points; nothing where x is NaN."""
+    if x == x:
+        axis.annotate(text, (x, y), away, textcoords="offset points", **{"fontsize": 9} | style)

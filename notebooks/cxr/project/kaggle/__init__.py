@@ -1,0 +1,1 @@
+"""The way from Kaggle to a data folder: login, transfer, archive."""

@@ -1,0 +1,91 @@
+"""Where things are, and the one exception a reader is meant to meet.
+
+Every location has a default inside the project and one environment variable that moves it:
+
+======================  ================  ===================================================
+variable                default           what is there
+======================  ================  ===================================================
+``CHEST_XRAY_DIR``      ``chest_xray/``   the X-rays, ``train/<CLASS>/*.jpeg`` and ``test/...``
+``CXR_RESULTS_DIR``     ``results/``      the artifacts that one notebook writes and the next reads
+``CXR_CACHE_DIR``       ``.cache/``       what can be made again: decoded images, trials, ...
+``CXR_CHECKPOINT_DIR``  in the cache      from what a training goes on after a crash
+======================  ================  ===================================================
+
+A relative path is taken from the project's top folder, whatever folder Jupyter was started in.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Problem(Exception):
+    """Something the reader can mend: the message names the file or setting, and the remedy.
+
+    Jupyter shows the sentence without a traceback.
+    """
+
+    def _render_traceback_(self):
+        return [f"Problem: {self}"]
+
+
+def located(path: str | os.PathLike) -> Path:
+    """A path that a reader has written: ``~`` is the home folder, and a relative one starts at the top folder."""
+    return ROOT / Path(path).expanduser()
+
+
+def _folder(variable: str, default: str) -> Path:
+    return located(os.environ.get(variable) or default)
+
+
+def data_dir() -> Path:
+    """Folder of the X-rays: ``CHEST_XRAY_DIR``, or ``chest_xray/`` in the project."""
+    return _folder("CHEST_XRAY_DIR", "chest_xray")
+
+
+def results_dir() -> Path:
+    """Folder of the artifacts: ``CXR_RESULTS_DIR``, or ``results/`` in the project."""
+    return _folder("CXR_RESULTS_DIR", "results")
+
+
+def cache_dir() -> Path:
+    """Folder of what can be made again: ``CXR_CACHE_DIR``, or ``.cache/`` in the project."""
+    return _folder("CXR_CACHE_DIR", ".cache")
+
+
+def checkpoint_dir() -> Path:
+    """Folder of a training's checkpoints: ``CXR_CHECKPOINT_DIR``, or ``checkpoints/`` in the cache folder."""
+    return _folder("CXR_CHECKPOINT_DIR", str(cache_dir() / "checkpoints"))
+
+
+@contextmanager
+def whole(target: Path, flush: bool = False) -> Iterator[Path]:
+    """A path beside `target` to write to, for a file that is there whole or not at all.
+
+    It is renamed to `target` when the block ends, and gone if the block fails. With `flush` its bytes are on the disk
+    before it is renamed, so that `target` outlives a machine that stops.
+    """
+    unfinished = target.with_name(f".unfinished_{os.getpid()}_{target.name}")
+    try:
+        yield unfinished
+        if flush:
+            with open(unfinished, "rb+") as stream:
+                os.fsync(stream)
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def shown(path: str | os.PathLike) -> str:
+    """`path` as a reader should see it: below the project where it lies there, else only its last part.
+
+    Committed notebooks must not carry the home folder of whoever ran them.
+    """
+    path = Path(path)
+    try:
+        return path.resolve().relative_to(ROOT).as_posix()
+    except ValueError:
+        return f".../{path.name}"

@@ -1,0 +1,425 @@
+"""Training: the devices there are, batches from memory, and a run that a crash can't lose."""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.class_weight import compute_sample_weight
+
+from . import augment, export, metrics
+from .project.backend import keras, tf
+from .project.paths import Problem, checkpoint_dir, shown, whole
+
+HALF = 5e-4  # by which a stored model may answer otherwise than the trained one; on other films up to 1e-3
+
+
+def versions() -> dict:
+    """Versions of the software that a result depends on."""
+    packages = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+@cache
+def devices() -> tuple:
+    """What the machine has: a strategy over all its GPUs, else for its CPU, and words for it; both compute in 32 bits.
+
+    Build and compile a model in the strategy's ``scope()``.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+    if not gpus:
+        return strategy, f"{os.cpu_count()} CPU cores, float32"
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    return strategy, f"{len(gpus)} x {name}, float32"
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held so far, GB; NaN where the system does not count it (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)  # macOS counts bytes, Linux kilobytes
+
+
+def class_weights(labels: np.ndarray) -> np.ndarray:
+    """One weight an image (float32), so that all classes of `labels` weigh the same in the loss; their mean is 1."""
+    return compute_sample_weight("balanced", labels).astype("float32")
+
+
+class Batches:
+    """Shuffled batches from an array in memory, as ``fit`` takes them: ``(images, labels, weights)``.
+
+    The order depends on the seed and the epoch's number alone, so a training that is taken up again sees the same
+    order. Images that do not fill a batch sit out an epoch.
+
+    `pictures` are uint8 of shape (images, size, size), `labels` of shape (images,) or (images, classes), `weights` of
+    shape (images,); `size` is the number of images in a batch.
+    """
+
+    def __init__(self, pictures, labels, weights, size, seed):
+        self.pictures, self.labels, self.weights = pictures, np.asarray(labels, "float32"), weights
+        self.size, self.seed = min(size, len(pictures)), seed
+
+    def __len__(self):
+        return len(self.pictures) // self.size
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The images of each batch of an epoch: int32, shape (batches, images a batch)."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pictures))
+        return order[: len(self) * self.size].reshape(-1, self.size).astype("int32")
+
+    def epochs(self, first: int, end: int):
+        """The batches of the epochs from `first` to before `end`, one epoch after the other.
+
+        A ``tf.data.Dataset``; give ``fit`` ``steps_per_epoch=len(batches), shuffle=False`` with it. The pictures stay
+        uint8 and lie in memory once; a thread of TensorFlow has the next batches ready.
+        """
+        order = np.concatenate([np.empty((0, self.size), "int32"), *map(self.order, range(first, end))])
+        with tf.device("CPU"):  # beside a GPU too: the pictures need not fit into its memory
+            arrays = [tf.convert_to_tensor(part) for part in (self.pictures[..., None], self.labels, self.weights)]
+            dataset = tf.data.Dataset.from_tensor_slices(order)
+        return dataset.map(lambda chosen: tuple(tf.gather(part, chosen) for part in arrays)).prefetch(4)
+
+
+class Run(keras.callbacks.Callback):
+    """A training that a crash can't lose: early stopping, the best weights, one line and one checkpoint an epoch.
+
+    No step waits for its loss; whether it is a number is looked at after each epoch. Then *everything* goes into one
+    file: weights, optimizer, the random state of every layer, the history, the best weights so far, and how long they
+    have been the best. The file is there whole or not at all, and the one before it stays. So a training that is killed
+    at any moment goes on from its last whole epoch, and ends with the same weights, bit for bit, as if nothing had
+    happened. (``BackupAndRestore`` and ``EarlyStopping`` of Keras forget the best weights and the patience in between.)
+
+    Use it as a context and as a callback; when the context ends, `learner` has its best weights::
+
+        with Run(learner, batches, ...) as run:
+            learner.fit(batches.epochs(run.start, EPOCHS), steps_per_epoch=len(batches), shuffle=False,
+                        initial_epoch=run.start, epochs=EPOCHS, callbacks=[run], ...)
+
+    Parameters
+    ----------
+    learner : keras.Model
+        Compiled, with the metrics ``accuracy`` and ``auc``.
+    batches : Batches
+    settings, folder : dict, Path
+        All that the result depends on, and where checkpoints are kept (on Colab it can lie on Drive). Another value of
+        any setting is another training, with a folder of its own in there.
+    epochs, patience : int
+        It stops after so many epochs, or so many without a lower validation loss.
+    brief : bool
+        One line in all, a mark an epoch, instead of one line an epoch.
+
+    Attributes
+    ----------
+    start : int
+        Epochs that are done; equal to `epochs` when there is nothing left to do.
+    rows, seconds : list
+        The history, a dict an epoch, and the duration of each epoch.
+    best_epoch : int
+        The epoch whose weights are kept, from 1.
+    memory : float
+        The most memory that the process has held after an epoch, GB.
+    """
+
+    def __init__(self, learner, batches, settings: dict, folder: Path, epochs: int, patience: int, brief: bool = False):
+        super().__init__()
+        self.learner, self.batches, self.epochs, self.patience, self.brief = learner, batches, epochs, patience, brief
+        self.settings = json.loads(json.dumps({**settings, "epochs": epochs, "patience": patience}))
+        self.folder = Path(folder) / hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+        self.files = [self.folder / "even.npz", self.folder / "odd.npz"]  # written in turn
+        self.rows: list[dict] = []
+        self.seconds: list[float] = []
+        self.best: list[np.ndarray] = []
+        self.best_epoch, self.stopped, self.memory = 0, False, 0.0
+        with learner.distribute_strategy.scope():
+            learner.optimizer.build(learner.trainable_variables)
+
+    @property
+    def start(self) -> int:
+        return self.epochs if self.stopped else len(self.rows)
+
+    def __enter__(self):
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.glob(".unfinished_*"):  # by a process that was killed while it wrote
+                left.unlink(missing_ok=True)
+            (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
+        except OSError as error:
+            why = f"Checkpoints can't be written to {shown(self.folder)} ({error.strerror})"
+            raise Problem(f"{why}: free the disk, or set CXR_CHECKPOINT_DIR to another folder.") from None
+        self._say_what_is_not_used()
+        found = [state for state in map(self._read, self.files) if state]
+        if found:
+            self._take(*max(found, key=lambda state: len(state[0]["rows"])))
+            done = "is finished" if self.start == self.epochs else f"goes on after epoch {len(self.rows)}"
+            if not self.brief:
+                print(f"This training {done}: its checkpoint is in {shown(self.folder)}/. So far:")
+            for row, lowest in zip(self.rows, np.minimum.accumulate([row["val_loss"] for row in self.rows])):
+                self._say(row, better=row["val_loss"] == lowest)
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind and issubclass(kind, tf.errors.ResourceExhaustedError):
+            why, half = f"The memory does not hold {self.batches.size} images a step", max(1, self.batches.size // 2)
+            raise Problem(f"{why}: set BATCH_SIZE to {half} in the parameters of the notebook.") from None
+        if kind:
+            return
+        if not self.best:
+            why = "The loss is not a number from the first epoch on"
+            raise Problem(f"{why}: set the learning rate in the parameters of the notebook to a tenth.")
+        _assign(self.learner.variables, self.best)
+        if self.brief:
+            lowest = self.rows[self.best_epoch - 1]["val_loss"]
+            print(f"  epoch {self.best_epoch} of {len(self.rows)} kept, validation loss {lowest:.4f}", flush=True)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
+        if not np.isfinite([row["loss"], row["val_loss"]]).all():
+            self.learner.stop_training = self.stopped = True
+            kept = f"the weights of epoch {self.best_epoch} are kept"
+            print(f"epoch {epoch + 1}: the loss is not a number any more; training stops, and {kept}.")
+            return
+        better = not self.best or row["val_loss"] < self.rows[self.best_epoch - 1]["val_loss"]
+        if better:
+            self.best, self.best_epoch = _values(self.learner.variables), epoch + 1
+        self.rows.append(row)
+        self.seconds.append(round(time.perf_counter() - self.began, 2))
+        self.memory = round(max(self.memory, peak_memory()), 2)
+        self.learner.stop_training = self.stopped = epoch + 1 - self.best_epoch >= self.patience
+        self._say(row, better)
+        self._write()
+
+    def _say(self, row: dict, better: bool) -> None:
+        if self.brief:
+            print("*" if better else ".", end="", flush=True)
+            return
+        train, val = (
+            f"loss {row[of + 'loss']:.4f}  accuracy {row[of + 'accuracy']:.4f}  AUC {row[of + 'auc']:.4f}"
+            for of in ("", "val_")
+        )
+        mark = "*" if better else " "
+        print(f"epoch {row['epoch']:3}/{self.epochs}{mark} {train}   validation: {val}", flush=True)
+
+    def table(self) -> pd.DataFrame:
+        """The history: ``epoch`` from 1, then loss, accuracy and AUC of training and of validation."""
+        return pd.DataFrame(self.rows)
+
+    def _write(self) -> None:
+        facts = {name: getattr(self, name) for name in ("settings", *STATE)}
+        parts = _values(self.learner.variables), self.best, _values(self.learner.optimizer.variables)
+        arrays = {f"{name}_{i:04}": value for name, part in zip(PARTS, parts) for i, value in enumerate(part)}
+        try:
+            with whole(self.files[len(self.rows) % 2], flush=True) as unfinished:
+                np.savez(unfinished, facts=np.array(json.dumps(facts)), **arrays)  # type: ignore[arg-type]
+        except OSError as error:
+            why = f"{shown(self.folder)} can't be written ({error.strerror})"
+            print(f"No checkpoint of epoch {len(self.rows)}: {why}; the training goes on without it.")
+
+    def _read(self, path: Path) -> tuple[dict, dict] | None:
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                facts, keys = json.loads(str(saved["facts"])), sorted(saved.files)
+                parts = {name: [saved[key] for key in keys if key.startswith(name)] for name in PARTS}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None  # not there, or not whole: the other one is
+        return (facts, parts) if facts["settings"] == self.settings else None
+
+    def _take(self, facts: dict, parts: dict) -> None:
+        self.__dict__.update({name: facts[name] for name in STATE if name in facts}, best=parts["best"])
+        _assign(self.learner.variables, parts["now"])
+        _assign(self.learner.optimizer.variables, parts["optimizer"])
+
+    def _say_what_is_not_used(self) -> None:
+        """Name what differs in checkpoints of other trainings, which stay as they are."""
+        mine = self.settings
+        for path in [] if self.brief else sorted(self.folder.parent.glob("*/settings.json")):
+            other = json.loads(path.read_text(encoding="utf-8"))
+            if path.parent != self.folder and other.get("name") == mine.get("name"):
+                differing = sorted(key for key in {*other, *mine} if other.get(key) != mine.get(key))
+                print(f"Not used: the checkpoint in {shown(path.parent)}/ (another {', '.join(differing)}).")
+
+
+STATE = ("rows", "seconds", "best_epoch", "stopped", "memory")  # of a `Run`, in a checkpoint
+PARTS = ("now", "best", "optimizer")  # its arrays: weights, the best ones, the state of the optimizer
+
+
+def _values(variables) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+
+
+def _assign(variables, values) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+@contextmanager
+def fresh(seed: int) -> Iterator[None]:
+    """Build and compile in here: no trace of networks before, all chance from `seed`, on every GPU there is."""
+    policy = keras.config.dtype_policy()
+    keras.utils.clear_session()
+    keras.config.set_dtype_policy(policy)  # a reader's choice of mixed precision stays
+    keras.utils.set_random_seed(seed)
+    with devices()[0].scope():
+        yield
+
+
+def behind(recipe: list[dict], network: keras.Model, seed: int) -> keras.Sequential:
+    """What is trained: the augmentation of a recipe in front of `network`, so that it runs where the network runs."""
+    entry = keras.layers.Input(network.input_shape[1:])
+    return keras.Sequential([entry, augment.build(recipe, seed), network], name="learner")
+
+
+def settings(name: str, learner: keras.Model, batches: Batches, validation: tuple[np.ndarray, np.ndarray]) -> dict:
+    """All that the result of training the compiled `learner` depends on, fit for JSON; `name` is for the reader."""
+    images = hashlib.sha256()
+    for part in (batches.pictures, batches.labels, batches.weights, *validation):
+        images.update(np.ascontiguousarray(part).data)
+    return {
+        "name": name,
+        "seed": batches.seed,
+        "batch_size": batches.size,
+        "images": images.hexdigest()[:12],
+        "layers": fingerprint(learner.to_json()),
+        "start": weights_sha256(learner)[:12],
+        "loss": learner.loss,
+        "optimizer": json.loads(json.dumps(learner.optimizer.get_config(), default=str)),
+        "precision": keras.config.dtype_policy().name,
+        "keras": keras.__version__,
+    }
+
+
+def train(
+    build, compile, batches: Batches, validation, recipe: list[dict], epochs: int, patience: int, name: str, brief=True
+) -> tuple[keras.Model, Run]:
+    """One training from its first weights to its best ones: the network, and its `Run`.
+
+    Parameters
+    ----------
+    build, compile : functions
+        ``build()`` returns the network; ``compile(learner, steps)`` compiles what is trained, for so many steps in all.
+    batches : Batches
+        Their seed is that of the weights and of the augmentation as well.
+    validation : (pictures, labels)
+        uint8, shape (images, size, size, 1), and what the network should say of them.
+    recipe : list of dict
+        As `augment.build` takes it; empty for no augmentation.
+    epochs, patience, name, brief
+        As for `Run` and its settings.
+    """
+    with fresh(batches.seed):
+        network = build()
+        learner = behind(recipe, network, batches.seed)
+        compile(learner, len(batches) * epochs)
+    kept = settings(name, learner, batches, validation)
+    with Run(learner, batches, kept, checkpoint_dir(), epochs, patience, brief) as run:
+        if run.start < epochs:
+            span = {"initial_epoch": run.start, "epochs": epochs, "steps_per_epoch": len(batches)}
+            checks = {"validation_data": validation, "validation_batch_size": 128}
+            learner.fit(batches.epochs(run.start, epochs), **span, **checks, shuffle=False, verbose=0, callbacks=[run])
+    return network, run
+
+
+def fingerprint(*what) -> str:
+    """Twelve hexadecimal digits that differ where any of `what` does; each must be fit for JSON."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def weights_sha256(network: keras.Model) -> str:
+    """Fingerprint of a network's weights, in the order of its layers; the file they are saved in carries a date."""
+    weights = network.weights  # the random state of its layers is no weight
+    return hashlib.sha256(b"".join(value.tobytes() for value in _values(weights))).hexdigest()
+
+
+def seed_facts(network: keras.Model, run: Run, label, probability, conflicting, held_out=None) -> dict:
+    """One row of ``04_seeds.csv``: what a training reached on validation.
+
+    Parameters
+    ----------
+    network : keras.Model
+    run : Run
+        That trained it.
+    label : ndarray of 0 and 1, shape (images,)
+    probability : ndarray of float, shape (draws, images)
+        The first draw is of the images as they are, the others of stressed copies.
+    conflicting : ndarray of bool, shape (images,)
+        Those whose clues point to the wrong class (`shortcuts.bias_conflicting`).
+    held_out : ndarray of float, shape (changes, images), optional
+        Answers under changes that nothing is trained on (`corruptions.held_out`).
+
+    Returns
+    -------
+    dict
+        ``seed``; ``val_auc`` and ``val_accuracy`` on the first draw, ``stress_auc``, ``stress_accuracy``,
+        ``stress_sensitivity`` and ``stress_specificity`` on the others; ``bias_conflicting_auc`` on the others, of the
+        conflicting images alone; ``heldout_auc``, the mean over these changes, where given; ``threshold`` (Youden's J
+        on all draws); ``epochs``, ``best_epoch``, ``weights_sha256``.
+    """
+    stress = len(probability) - 1
+    threshold = metrics.youden_threshold(np.tile(label, 1 + stress), probability.ravel())
+    plain = metrics.measure(label, probability[0], threshold)
+    stressed = metrics.measure(np.tile(label, stress), probability[1:].ravel(), threshold)
+    misled = metrics.auc(np.tile(label[conflicting], stress), probability[1:, conflicting].ravel())
+    unseen = {} if held_out is None else {"heldout_auc": float(np.mean([metrics.auc(label, own) for own in held_out]))}
+    return {
+        "seed": run.batches.seed,
+        **{f"val_{name}": plain[name] for name in ("auc", "accuracy")},
+        **{f"stress_{name}": stressed[name] for name in ("auc", "accuracy", "sensitivity", "specificity")},
+        **{"bias_conflicting_auc": misled, **unseen, "threshold": threshold},
+        **{"epochs": len(run.rows), "best_epoch": run.best_epoch, "weights_sha256": weights_sha256(network)},
+    }
+
+
+def timing(runs: dict[str, Run]) -> dict:
+    """How long trainings took, and on what: for the reader alone, since no other notebook reads it."""
+    return {
+        "device": devices()[1],
+        "seconds": {name: round(sum(run.seconds)) for name, run in runs.items()},
+        "seconds_an_epoch": {name: round(float(np.median(run.seconds)), 1) for name, run in runs.items()},
+        "peak_memory_gb": max(run.memory for run in runs.values()),
+    }
+
+
+def median_seed(seeds: pd.DataFrame, figure: str = "stress_auc") -> int:
+    """The ``seed`` whose `figure` is in the middle; of an even number, the lower one of the two in the middle.
+
+    What is shown of it is then what a reader should expect, not the luckiest training.
+    """
+    return int(seeds.sort_values(figure).seed.iloc[(len(seeds) - 1) // 2])
+
+
+def save_checked(model: keras.Model, pictures: np.ndarray):
+    """A writer for `artifacts.Step.write`: save `model` in half precision, load it again, and compare what both say.
+
+    The fewest arrays are kept more exact that leave each answer within `HALF`. `pictures`, of shape (images, size,
+    size, 1), are of all kinds that it will meet; 256 at most are looked at, from the first to the last. The writer
+    raises ValueError where what is read back says something else in any precision.
+    """
+
+    def write(path):
+        some = pictures[:: max(1, len(pictures) // 256)]
+        model.save(path, include_optimizer=False)
+        content, before = path.read_bytes(), model.predict(some, verbose=0)
+        for least in (export.SMALL, 2**15, 2**16, 2**17, np.inf):
+            path.write_bytes(export.in_half(content, least))
+            after = keras.models.load_model(path, compile=False).predict(some, verbose=0)
+            if np.allclose(before, after, rtol=0, atol=HALF):
+                return
+        raise ValueError(f"{path.name} read back from disk does not predict what the trained model predicts")
+
+    return write

@@ -1,0 +1,89 @@
+"""Figures: what they say of data that lack something."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from cxr import plots
+from cxr.project.paths import ROOT
+
+RESULTS = ROOT / "results"
+
+
+@pytest.fixture(autouse=True)
+def figures():
+    """In the project's style, and closed afterwards."""
+    with plt.rc_context():
+        plots.use_style()
+        yield
+        plt.close("all")
+
+
+def words(figure):
+    """All that is written on a figure, once it is drawn."""
+    figure.canvas.draw()
+    return [text.get_text() for text in figure.findobj(plt.Text) if text.get_visible() and text.get_text()]
+
+
+def test_the_style_is_set_by_hand_and_by_file():
+    assert plt.rcParams["axes.titlelocation"] == "left" and not plt.rcParams["axes.spines.right"]
+    assert to_hex(plt.rcParams["axes.prop_cycle"].by_key()["color"][0]).upper() == plots.BLUE
+
+
+def test_a_grid_names_its_rows_and_colours_its_titles():
+    figure = plots.grid(np.zeros((3, 4, 4)), ["a", "b", "c"], columns=2, rows=["one", "two"], colors=["red"] * 3)
+    assert words(figure) == ["one", "a", "b", "two", "c"] and len(figure.axes) == 4
+    assert {axis.title.get_color() for axis in figure.axes[:3]} == {"red"}
+
+
+def test_a_copy_of_one_size_has_no_legend_of_sizes():
+    manifest = pd.read_csv(RESULTS / "01_manifest.csv").groupby(["folder", "label"]).head(20)
+    resized, mixed = plots.sizes(manifest), plots.sizes(manifest.assign(width=np.arange(len(manifest)) + 100))
+    assert any("every image has the same size" in text for text in words(resized)) and not resized.axes[0].get_legend()
+    assert not any("every image" in text for text in words(mixed)) and mixed.axes[0].get_legend()
+
+
+@pytest.mark.parametrize("unseen", [1, 6])
+def test_a_clue_that_can_not_be_seen_is_said_so(unseen):
+    rows = [{"clue": f"clue {i}", "auc": 0.32, "train_auc": 0.9, "accuracy": 0.5} for i in range(6)]
+    for row in rows[:unseen]:
+        row |= dict.fromkeys(("auc", "train_auc", "accuracy"))
+    figure = plots.baselines({"from the file": {"rows": rows}})
+    assert words(figure).count("  can't be seen in this copy") == unseen and words(figure).count("50.0%") == 6 - unseen
+    assert figure.axes[0].get_xlim()[0] == (0.3 if unseen < 6 else 0.4)
+
+
+def test_a_group_of_one_class_has_a_dot_only_where_it_has_a_figure():
+    table = pd.read_csv(RESULTS / "05_subgroups.csv")
+    for axis, name in zip(plots.subgroups(table).axes, ("sensitivity", "specificity", "auc")):
+        dots = axis.collections[-1].get_offsets()
+        assert np.ma.compress_rows(dots)[:, 0].tolist() == table[name].dropna().tolist() and len(dots) == len(table)
+
+
+def test_an_auc_that_nobody_published_has_no_number():
+    others = pd.DataFrame({"answer": ["a", "b"], "accuracy": [0.81, 0.92], "auc": [np.nan, 0.97]})
+    figure = plots.seed_points(pd.DataFrame({"accuracy": [0.9, 0.92], "auc": [0.95, 0.97]}), others)
+    numbers = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert numbers == [["0.910", "0.810", "0.920"], ["0.960", "0.970"]]
+    assert "this network, 2 seeds" in words(figure)
+
+
+def test_the_flow_leaves_out_a_folder_that_is_not_there():
+    flow = json.loads((RESULTS / "05_metrics.json").read_text())["flow"]
+    (axis,) = plots.flow(flow).axes
+    assert "val folder" not in flow and len(axis.texts) == len(flow) + 5  # boxes, and an arrow to all but the first
+    assert any("left out: 26" in text.get_text() for text in axis.texts)
+
+
+def test_the_smallest_network_is_on_top_and_keeps_its_own_colour():
+    table = pd.DataFrame([["big", 2e6, 0.97, 0.96, 0.98], ["tiny", 1e5, 0.9, 0.88, 0.92]])
+    table.columns = ["backbone", "parameters", "auc", "auc_low", "auc_high"]
+    figure = plots.sizes_and_scores(table, {"parameters": 4e5, "auc": 0.95, "auc_low": 0.94, "auc_high": 0.96})
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["tiny, 0.10 M", "small network of 04, 0.40 M", "big, 2.00 M"]
+    own = figure.axes[0].collections[-1].get_facecolors()
+    assert [to_hex(color).upper() for color in own] == [plots.BLUE, plots.VERMILION, plots.BLUE]
