@@ -8,6 +8,7 @@ from cxr.project import fingerprint, run
 NOTEBOOKS = list(fingerprint.notebooks().values())
 BEYOND = [number for number in fingerprint.notebooks() if number not in run.CORE]
 TINY_AND_COMMITTED = [pytest.param("tiny", marks=pytest.mark.chain), "committed"]  # which of two results folders
+MANIFEST = ["path", "folder", "class_name", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256"]
 ARTIFACTS = {
     "01": ["01_manifest.csv"],
     "02": [

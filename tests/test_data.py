@@ -17,6 +17,7 @@ import pydicom
 import pytest
 from PIL import Image, PngImagePlugin
 
+from contract import MANIFEST
 from cxr import data, films, images, shortcuts
 from cxr.ood_pictures import write_dicom
 from cxr.project import artifacts
@@ -140,19 +141,7 @@ def world(tmp_path, monkeypatch):
 def test_the_manifest_describes_every_file(world):
     nested = dict.fromkeys(["train/NORMAL/a/1.jpeg", "train/NORMAL/a-b.jpeg"], WHOLE)  # as text, the second comes first
     table = data.survey(put(world.xrays, nested))
-    assert list(table.columns) == [
-        "path",
-        "folder",
-        "class_name",
-        "label",
-        "subtype",
-        "patient",
-        "width",
-        "height",
-        "mode",
-        "bytes",
-        "sha256",
-    ]
+    assert list(table.columns) == MANIFEST
     files = {**SET, **nested}
     assert list(table.path) == sorted(files)
     row = table.set_index("path").loc[OTHER]

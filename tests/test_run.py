@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from contract import ARTIFACTS, TINY_AND_COMMITTED, by_scikit_learn
+from contract import ARTIFACTS, MANIFEST, TINY_AND_COMMITTED, by_scikit_learn
 from cxr import images
 from cxr.project import report, run
 from cxr.project.paths import ROOT, Problem
@@ -22,19 +22,7 @@ def test_every_artifact_is_there_and_nothing_else(finished):
 
 def test_contract_of_manifest_and_split(finished, tiny):
     manifest = pd.read_csv(finished / "results/01_manifest.csv", keep_default_na=False)
-    assert list(manifest) == [
-        "path",
-        "folder",
-        "class_name",
-        "label",
-        "subtype",
-        "patient",
-        "width",
-        "height",
-        "mode",
-        "bytes",
-        "sha256",
-    ]
+    assert list(manifest) == MANIFEST
     assert len(manifest) == 72 and all((tiny / path).is_file() for path in manifest.path)
     split = pd.read_csv(finished / "results/02_split.csv", keep_default_na=False)
     assert list(split) == ["path", "label", "subtype", "patient", "split"]
@@ -191,8 +179,10 @@ def test_every_figure_of_the_card_comes_from_the_metrics(finished):
     "number, missing, maker",
     [
         ("02", "01_manifest.csv", "01_download.ipynb"),
+        ("03", "02_split.csv", "02_explore.ipynb"),
         ("04", "03_augmentation.json", "03_augment.ipynb"),
         ("05", "04_xray_classification_model.keras", "04_train.ipynb"),
+        ("08", "07_run.json", "07_transfer.ipynb"),
         ("10", "09_gate.json", "09_predict.ipynb"),
     ],
 )

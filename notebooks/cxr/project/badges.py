@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from .paths import ROOT, Problem, shown, whole
+from .paths import ROOT, Problem, command, shown, whole
 
 UNKNOWN = """\
     assert os.path.isdir("cxr-project"), ("This copy does not know its own address yet: run "
@@ -51,7 +51,4 @@ def write(repository: str = "") -> None:
 
 
 if __name__ == "__main__":
-    try:
-        write(*sys.argv[1:2])
-    except Problem as problem:
-        sys.exit(f"Stopped: {problem}")
+    command(lambda: write(*sys.argv[1:2]))

@@ -15,7 +15,7 @@ from collections.abc import Set
 from functools import cache
 from pathlib import Path
 
-from .paths import ROOT, Problem, results_dir, shown
+from .paths import ROOT, Problem, command, results_dir, shown
 
 PACKAGE = Path(__file__).resolve().parents[1]
 NO_NUMBERS = {"__init__", "plots"}  # modules of the package; cxr/project is a folder of its own
@@ -244,7 +244,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Problem as problem:
-        raise SystemExit(f"Stopped: {problem}") from None
+    command(main)

@@ -15,7 +15,8 @@ A relative path is taken from the project's top folder, whatever folder Jupyter 
 """
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +31,14 @@ class Problem(Exception):
 
     def _render_traceback_(self):
         return [f"Problem: {self}"]
+
+
+def command(main: Callable[[], object]) -> None:
+    """Run what a make target calls; a `Problem` ends it with its sentence alone."""
+    try:
+        main()
+    except Problem as problem:
+        sys.exit(f"Stopped: {problem}")
 
 
 def located(path: str | os.PathLike) -> Path:

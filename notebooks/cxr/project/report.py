@@ -1,6 +1,5 @@
 """What README and the model card quote: the figures in ``results/``, put into templates; ``make figures``."""
 
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from .artifacts import Step
 from .badges import rewrite
 from .kaggle.archive import HANDLE
-from .paths import ROOT, Problem, shown
+from .paths import ROOT, Problem, command, shown
 
 MARKS = {  # before a block of README; after it stands <!-- end of NAME -->
     "figures": "<!-- figures: written by `make figures` from results/05_metrics.json -->",
@@ -103,7 +102,4 @@ def write_figures() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        write_figures()
-    except Problem as problem:
-        sys.exit(f"Stopped: {problem}")
+    command(write_figures)

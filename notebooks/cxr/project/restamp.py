@@ -16,7 +16,7 @@ import pandas as pd
 
 from . import fingerprint, practice, run
 from .artifacts import CARD, PARTS, TEXT, file_sha256
-from .paths import ROOT, Problem, cache_dir, results_dir, shown, whole
+from .paths import ROOT, Problem, cache_dir, command, results_dir, shown, whole
 
 # what may differ from run to run: time, memory, machine, dates, and words
 UNSTEADY = {"seconds", "seconds_an_epoch", "images_per_second", "peak_memory_gb", "ms_an_image", "device", "when"}
@@ -207,7 +207,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Problem as problem:
-        raise SystemExit(f"Stopped: {problem}") from None
+    command(main)

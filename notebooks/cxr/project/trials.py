@@ -8,13 +8,12 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pandas as pd
 
 from . import fingerprint
-from .paths import ROOT, Problem, cache_dir, results_dir, shown, whole
+from .paths import ROOT, Problem, cache_dir, command, results_dir, shown, whole
 
 TABLE = ROOT / "benchmarks" / "trials.csv"
 MEASURED = "make trials"  # in the column source; other rows were typed in
@@ -158,7 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Problem as problem:
-        sys.exit(f"Stopped: {problem}")
+    command(main)
