@@ -16,7 +16,7 @@ help:
 	@echo "make run SET=\"SEEDS=1\"         a trial with other parameters, in .cache/trials; results/ stays as it is"
 	@echo "make run TRIAL=name            a trial of changed code, with or without SET"
 	@echo "make trials                    what the trials reached on validation, as a table; benchmarks/trials.csv keeps it"
-	@echo "make ablation                  train every row of 04_ablation.csv (about 50 minutes on two cores)"
+	@echo "make ablation                  train every row of 04_ablation.csv (about 30 minutes on two cores)"
 	@echo "make benchmark                 how fast: decoding, input, training, against the usual ways"
 	@echo "make test                      unit tests, and all notebooks on tiny data"
 	@echo "make colab                     all of them on stand-ins for Colab and Kaggle (as root on Linux; an hour)"

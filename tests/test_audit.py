@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from cxr import data, images, plots, shortcuts
 from cxr.project.paths import ROOT, Problem
@@ -86,7 +86,12 @@ def said_of_block(inside, finding, ill="covid"):
 
 def said_of_odd_films(finding, manifest, ill="covid"):
     step, train = SimpleNamespace(write=lambda *_: None), manifest[manifest.folder == "train"]
-    return shown('"02_audit.json"', found={"gallery": finding}, train=train, step=step, ill=ill)
+    return shown("stats.binomtest", found={"gallery": finding}, train=train, step=step, ill=ill)
+
+
+def said_of_outlines(outlines, file_facts, manifest, split):
+    known = {"outlines": outlines, "file_facts": file_facts, "manifest": manifest, "split": split}
+    return shown("def in_auc", found={}, **known)
 
 
 def test_leakage_by_both_keys():
@@ -268,6 +273,60 @@ def test_picture_facts_see_what_was_changed(drawn):
     tight = [np.asarray(Image.fromarray(film[32:96, 32:96]).resize((128, 128))) for film in films]
     assert shortcuts.picture_facts(np.stack(tight)).edge.median() > plain.edge.median()
     assert tilt[0] == 0 and abs(tilt[1] - 15) <= 3 and abs(tilt[2] + 15) <= 3
+
+
+def test_what_facts_tell_on_validation_leaves_test_and_films_without_any_out():
+    manifest, rng = population(), np.random.default_rng(0)
+    part = manifest.folder.map({"train": "train", "test": None})
+    part[(manifest.folder == "train") & (manifest.index % 4 == 0)] = "val"
+    facts = pd.DataFrame({"lungs_width": rng.normal(size=320) + 3 * manifest.label, "lungs_top": 0.1})
+    facts.loc[manifest.folder == "test", "lungs_width"] = -100.0  # would turn the model round
+    found = shortcuts.told(facts, manifest.label, part)
+    assert found["films"] == 60 and found["val_auc"] > 0.95
+    facts.loc[:7] = np.nan
+    assert shortcuts.told(facts, manifest.label, part)["films"] == 58
+    for nothing in (facts[["lungs_top"]], facts * np.nan):
+        assert shortcuts.told(nothing, manifest.label, part)["val_auc"] is None
+    assert shortcuts.told(facts[manifest.label == 1], manifest.label[manifest.label == 1], part)["val_auc"] is None
+    split = pd.DataFrame({"path": manifest.path, "split": part}).dropna()
+    said = said_of_outlines(facts, pd.DataFrame({"aspect": np.ones(320)}), manifest, split)
+    assert "alone: validation AUC 0.9" in said and said.endswith("file alone: not visible in this copy.")
+
+
+def test_facts_of_lungs_by_class_and_folder():
+    manifest = population(8, 4)
+    facts = pd.DataFrame({"lungs_width": [np.nan, *range(1, 12)]})
+    found = shortcuts.by_group(facts, manifest)
+    assert found["normal, train"] == {"films": 3, "lungs_width": 2.0}
+    assert set(found) == {f"{kind}, {folder}" for kind in ("normal", "pneumonia") for folder in ("train", "test")}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert shortcuts.by_group(facts * np.nan, manifest) == {}
+
+
+@pytest.mark.parametrize("size", [192, 224, 320])
+def test_a_device_print_is_found_at_the_lower_right_and_nowhere_else(size):
+    def with_text(text, at, share=0.045, body=True):
+        wide = round(1.4 * size)  # as the real films, which are squeezed afterwards
+        ground = Image.fromarray(film(ground=0)).resize((wide, size)) if body else Image.new("L", (wide, size))
+        font = ImageFont.load_default(share * size)
+        ImageDraw.Draw(ground).text((at[0] * wide, at[1] * size), text, fill=240, font=font, anchor="rs")
+        return np.asarray(ground.resize((size, size), Image.Resampling.BICUBIC))
+
+    corner = (0.985, 0.975)
+    prints = [with_text(text, corner, share) for text in ("KV59", "KV65", "KV70") for share in (0.04, 0.045)]
+    others = [with_text("", corner), with_text("", corner, body=False), with_text("R", corner, 0.08)]
+    others += [with_text("KV59", at) for at in ((0.3, 0.975), (0.985, 0.2), (0.6, 0.6))]
+    others += [np.random.default_rng(0).integers(0, 60, (size, size), np.uint8)]
+    found = shortcuts.printed(np.stack(prints + others))
+    assert found.tolist() == [True] * len(prints) + [False] * len(others)
+    manifest = population(8, 6).head(len(found))
+    counted = shortcuts.device_prints(np.stack(prints + others), manifest)
+    assert counted["paths"] == manifest.path[found].tolist()
+    assert counted["groups"]["normal, train"] == {"films": 4, "printed": 4}
+
+
+def test_hardly_a_drawn_film_is_taken_for_printed(tiny, drawn):
+    assert shortcuts.printed(images.load(drawn[0], tiny, 224)).mean() < 0.05
 
 
 def test_shift_finds_the_class_that_changed():

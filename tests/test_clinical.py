@@ -26,6 +26,26 @@ def test_the_temperature_undoes_overconfidence(by):
     assert calibration.measure(label, scaled)["slope"] == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("by, shift", [(0.5, 0.0), (1.0, -1.0), (3.0, 1.5)])
+def test_a_line_in_the_log_odds_mends_intercept_and_slope(by, shift):
+    label, truth = sure(1.0, 60_000)
+    balanced = calibration.logit(truth) - calibration.logit(label.mean())  # what it should say at even odds
+    said = 1 / (1 + np.exp(-(by * balanced + shift)))
+    line = calibration.LogisticCalibration()
+    assert line.fit(label, said) is line and line.slope_ == pytest.approx(1 / by, rel=0.05)
+    assert line.intercept_ == pytest.approx(-shift / by, abs=0.06)
+    mended = calibration.adjust_to_prevalence(line.transform(said), label.mean())
+    found = calibration.measure(label, mended)
+    assert found["slope"] == pytest.approx(1, abs=0.05) and found["intercept"] == pytest.approx(0, abs=0.05)
+    assert metrics.auc(label, mended) == pytest.approx(metrics.auc(label, said))
+
+
+def test_a_line_exists_even_where_no_answer_is_wrong():
+    line = calibration.LogisticCalibration().fit([0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.7, 0.8])
+    assert 0 < line.slope_ < 20 and np.isfinite(line.intercept_)
+    assert calibration.LogisticCalibration().transform(np.array([0.2, 0.9])) == pytest.approx([0.2, 0.9])
+
+
 def test_a_temperature_of_one_changes_nothing():
     probability = np.array([0.2, 0.5, 0.9])
     assert calibration.TemperatureScaling().transform(probability) == pytest.approx(probability)
@@ -141,7 +161,13 @@ def test_a_shift_to_another_prevalence_calibrates_a_network_trained_on_balanced_
 
 @pytest.mark.parametrize(
     "function",
-    [calibration.TemperatureScaling().fit, calibration.measure, calibration.reliability, calibration.net_benefit],
+    [
+        calibration.TemperatureScaling().fit,
+        calibration.LogisticCalibration().fit,
+        calibration.measure,
+        calibration.reliability,
+        calibration.net_benefit,
+    ],
 )
 def test_useless_input_is_named(function):
     with pytest.raises(Problem, match="1 of 3 probabilities are not numbers.*learning rate"):

@@ -668,13 +668,13 @@ def test_make_colab_says_in_a_sentence_what_it_lacks(tmp_path, named, said):
 
 # --- how long it takes ----------------------------------------------------------------------------------------
 
-ABLATION = 50  # minutes, as measured when its rows were trained (04_ablation.csv carries no times)
+ABLATION = 30  # minutes: three times what one seed of each row took (04_ablation.csv carries no times)
 
 
 def seconds(number):
-    """Of each training of a notebook that is repeated from several seeds."""
+    """Of each training of a notebook that is repeated from several seeds; without the plain CNN's."""
     took = json.loads((TOP / "results" / f"{number}_timing.json").read_text(encoding="utf-8"))["seconds"]
-    return [own for name, own in took.items() if "seed" in name]
+    return [own for name, own in took.items() if "seed" in name and "plain" not in name]
 
 
 def header(number):

@@ -198,6 +198,13 @@ def test_nothing_there_is_none_and_not_a_problem(data, extra):
     assert download.find() is None
 
 
+def test_the_masks_that_come_with_the_project_are_no_data_set(data):
+    (data / "lung_masks.npz").write_bytes(b"masks")
+    assert download.find() is None
+    put(data)
+    assert download.find() == data and (data / "lung_masks.npz").exists()
+
+
 def test_no_data_folder_at_all_is_none(data):
     shutil.rmtree(data)
     assert download.find() is None

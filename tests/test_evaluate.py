@@ -239,3 +239,55 @@ def test_a_group_without_an_error_has_an_interval_of_some_width():
     row = metrics.subgroups(table, {"all": table.label >= 0}, 0.5, 50).iloc[0]
     assert row.sensitivity == row.sensitivity_high == 1 and row.sensitivity_low == pytest.approx(0.025 ** (1 / 20))
     assert row.specificity_low == pytest.approx(0.025 ** (1 / 10)), "ten patients, two films each"
+
+
+# --- the threshold and the seeds drawn anew ---------------------------------------------------------------------
+
+
+def test_a_threshold_for_each_resample_is_that_of_the_images_in_it(scored):
+    label, probability = scored
+    times = metrics.resample(pd.DataFrame({"label": label, "patient": np.arange(200) // 2 * 2 + label}), 230)
+    found = metrics.youden_thresholds(label, probability, times)
+    assert found.shape == (230,) and len(set(found)) > 5
+    for weight, threshold in list(zip(times.astype(int), found))[::23]:
+        assert threshold == pytest.approx(metrics.youden_threshold(label.repeat(weight), probability.repeat(weight)))
+    whole = metrics.youden_thresholds(label, probability, np.ones((1, 200)))
+    assert whole[0] == pytest.approx(metrics.youden_threshold(label, probability))
+
+
+def test_figures_at_a_threshold_for_each_resample(scored):
+    label, probability = scored
+    times = metrics.resample(pd.DataFrame({"label": label, "patient": np.arange(200)}), 3)
+    several = metrics.spread(label, probability, np.array([0.3, 0.5, 0.7]), times)
+    for row, threshold in enumerate((0.3, 0.5, 0.7)):
+        alone = metrics.spread(label, probability, threshold, times[[row]])
+        for name in metrics.NAMES:
+            assert several[name][row] == pytest.approx(alone[name][0]), name
+
+
+def test_an_interval_with_the_threshold_drawn_anew_is_wider(scored):
+    label, probability = scored
+    table = pd.DataFrame({"label": label, "patient": np.arange(200)})
+    times, of_val = metrics.resample(table, 500), metrics.resample(table, 500, seed=1)
+    at = metrics.youden_threshold(label, probability)
+    fixed = metrics.spread(label, probability, at, times)
+    anew = metrics.spread(label, probability, metrics.youden_thresholds(label, probability, of_val), times)
+    for name in ("sensitivity", "specificity"):
+        assert np.ptp(metrics.interval(anew[name])) > 1.1 * np.ptp(metrics.interval(fixed[name]))
+    assert metrics.interval(anew["auc"]) == pytest.approx(metrics.interval(fixed["auc"])), "it needs no threshold"
+
+
+def test_seeds_are_drawn_as_well_as_patients(scored):
+    label, probability = scored
+    rng, table = np.random.default_rng(0), pd.DataFrame({"label": label, "patient": np.arange(200)})
+    times = metrics.resample(table, 400)
+    good = [(probability + rng.normal(0, 0.02, 200), 0.55) for _ in range(4)]
+    worse = [(probability + rng.normal(0, noise, 200), 0.55) for noise in (0.2, 0.6, 1.2)]
+    found = metrics.compare_seeds(label, good, worse, times)
+    value = np.mean([metrics.auc(label, p) for p, _ in good]) - np.mean([metrics.auc(label, p) for p, _ in worse])
+    low, high = found["auc"]["interval"]
+    assert found["auc"]["value"] == pytest.approx(value) and low < value < high
+    pair = metrics.compare(label, good[0], worse[1], times)["differences"]["auc"]["interval"]
+    assert high - low > np.ptp(pair), "the seeds of the other one differ, which one pair does not show"
+    same = metrics.compare_seeds(label, good[:1], good[:1], times)
+    assert all(row == {"value": 0, "interval": [0, 0]} for row in same.values())

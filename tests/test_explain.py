@@ -2,10 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import metrics, saliency
+from cxr import metrics, saliency, training
 from cxr.project.backend import keras
 from cxr.project.paths import Problem
-from cxr.project.practice import draw_chest
 
 SIZE = 64
 
@@ -115,32 +114,6 @@ def test_corners_are_four_squares():
     assert field.sum() == 4 * 20 * 20 and field[0, 0] and field[99, 99] and not field[50, 0]
 
 
-def test_the_lung_field_is_in_the_dark_parts_of_the_chest():
-    rng = np.random.default_rng(2)
-    inside = []
-    for _ in range(6):
-        chest = np.asarray(draw_chest(rng, "normal", (128, 128)))
-        chest = chest if chest.ndim == 2 else chest[..., 0]
-        field = saliency.lung_field(chest)
-        assert field.shape == chest.shape and 0.05 < field.mean() < 0.6
-        assert not field[:, :4].any() and not field[:, -4:].any() and not field[:8].any()
-        inside.append(chest[field].mean() < chest[40:90, 30:100].mean() + 5)
-    assert sum(inside) >= 4
-
-
-@pytest.mark.parametrize(
-    "picture",
-    [
-        np.zeros((128, 128), np.uint8),
-        np.full((128, 128), 255, np.uint8),
-        np.random.default_rng(0).integers(0, 256, (128, 128)).astype(np.uint8),
-    ],
-)
-def test_a_picture_without_a_chest_has_some_field_or_none_but_no_crash(picture):
-    field = saliency.lung_field(picture)
-    assert field.shape == picture.shape and field.dtype == bool
-
-
 def test_a_mean_has_its_interval_by_patient():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"label": np.tile([0, 1], 100), "patient": np.arange(200)})
@@ -150,3 +123,26 @@ def test_a_mean_has_its_interval_by_patient():
     assert found["mean"] == pytest.approx(values.mean()) and found["low"] < values.mean() < found["high"]
     assert found["high"] - found["low"] == pytest.approx(4 * 1 / np.sqrt(200), rel=0.3)
     assert metrics.mean_with(2 * values, times, over=values) == pytest.approx({"mean": 2, "low": 2, "high": 2})
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_the_members_of_an_ensemble_come_in_the_order_of_its_outputs(pictures, tmp_path, count):
+    layers, some = keras.layers, pictures[0][:3, ..., None]
+    entry = layers.Input((SIZE, SIZE, 1))
+    networks = [keras.Model(entry, layers.Dense(1)(layers.Flatten()(entry)), name=f"n_{i}") for i in range(count)]
+    xray = layers.Input((SIZE, SIZE, 1))
+    ensemble = keras.Model(xray, layers.Concatenate()([network(xray) for network in networks]))
+    ensemble.save(tmp_path / "ensemble.keras")
+    for whole in (ensemble, keras.models.load_model(tmp_path / "ensemble.keras", compile=False)):
+        said, found = whole.predict(some, verbose=0), training.members(whole)
+        assert len(found) == count
+        for i, member in enumerate(found):
+            np.testing.assert_allclose(member.predict(some, verbose=0)[:, 0], said[:, i], rtol=1e-5)
+
+
+def test_a_member_of_an_ensemble_can_be_explained(pictures, trained):
+    entry = keras.layers.Input((SIZE, SIZE, 1))
+    ensemble = keras.Model(entry, keras.layers.Concatenate()([trained(entry), network("flat")(entry)]))
+    for member, kind in zip(training.members(ensemble), ("pooled", "flat")):
+        maps = saliency.gradcam(member, pictures[0][:2], saliency.logits(member, pictures[0][:2]) > 0)
+        assert maps.shape == (2, SIZE, SIZE), kind

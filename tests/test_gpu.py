@@ -54,12 +54,17 @@ def names(notebook, size, **more):
         "backbones": backbones,
         "metrics": metrics,
         "recipe": RECIPE,
+        "kept_changes": [row for row in RECIPE["layers"] if row["kept"]],
+        "with_lungs": np.stack([train.pictures, 255 * (train.pictures > 127).astype("uint8")], -1),
+        "changes": [row for row in RECIPE["layers"] if row["layer"] != "RandomTransplant"],
+        "kinds": ["plain"],
         "draws": 1,
         "train": train,
         "val": val,
         "checkpoint_dir": checkpoint_dir,
         "weights": training.class_weights(train.label),
         "validation": (val.pictures[..., None], val.label),
+        "plain_validation": (val.pictures[..., None], val.label),
         **more,
     }
     exec(cells(notebook, "SEEDS" if notebook != "07" else "BACKBONES")[0], known)
@@ -91,7 +96,7 @@ def four():
         "def compile",
         "def fit",
         "def build_without",
-        "changes = ",
+        "transplants, others = ",
         "erasing = ",
     )
 
@@ -100,12 +105,12 @@ def four():
 def test_every_row_of_04_trains_under_xla(row, as_with_a_gpu, four):
     name, build, changes = next(one for one in four["rows"] if one[0] == row)
     if row.startswith("all"):
-        assert "RandomFraming" in [change["layer"] for change in changes if change["kept"]]
+        assert {"RandomFraming", "RandomTransplant"} < {change["layer"] for change in changes if change["kept"]}
     check(four["fit"](build, changes, 0, 1, name))
 
 
 def test_the_steps_in_sight_of_04_train_under_xla(as_with_a_gpu, four):
-    four["PLAIN_EPOCHS"] = 1
+    four["EPOCHS"] = 1
     ready(four, "04", "batches = training.Batches", "settings = training.settings")
     check((four["plain_network"], four["plain_run"]))
 

@@ -87,3 +87,29 @@ def test_the_smallest_network_is_on_top_and_keeps_its_own_colour():
     assert names == ["tiny, 0.10 M", "small network of 04, 0.40 M", "big, 2.00 M"]
     own = figure.axes[0].collections[-1].get_facecolors()
     assert [to_hex(color).upper() for color in own] == [plots.BLUE, plots.VERMILION, plots.BLUE]
+
+
+def test_the_plain_cnn_has_its_seeds_beside_ours():
+    others = pd.DataFrame({"answer": ["a"], "accuracy": [0.81], "auc": [np.nan]})
+    ours, plain = (pd.DataFrame({"accuracy": [x, x + 0.02], "auc": [x, x + 0.02]}) for x in (0.9, 0.86))
+    figure = plots.seed_points(ours, others, plain=plain)
+    numbers = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert numbers == [["0.910", "0.870", "0.810"], ["0.910", "0.870"]]
+    assert {"this network, 2 seeds", "plain CNN, 2 seeds", "a"} <= set(words(figure))
+
+
+def test_the_matrix_of_lungs_and_bodies_has_normal_first():
+    odds = np.array([[4.0, 4.0], [-4.0, -4.0], [4.0, 4.0]])
+    shares = {part: {"value": value} for part, value in (("lungs", 0.7), ("body", 0.25), ("both", 0.05))}
+    cells = {"this network": odds, "plain CNN": -odds}
+    figure = plots.swap(cells, np.array([1, 0, 1]), np.array([1, 0]), dict.fromkeys(cells, shares))
+    assert (figure.axes[0].images[0].get_array() == [[-4, -4], [4, 4], [4, 4]]).all()
+    said = words(figure)
+    assert said.count("70%") == said.count("25%") == 2 and "5%" not in said, "too narrow for a number"
+
+
+def test_the_same_lungs_are_shown_with_what_each_network_says():
+    pictures, fields = np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8), bool)
+    said = {"plain CNN": [(0.9, True), (0.2, False)], "this network": [(0.8, True), (0.7, True)]}
+    found = words(plots.same_lungs(pictures, fields, ["own body", "other body"], said))
+    assert "plain CNN: normal (0.20)" in found and "this network: pneumonia (0.70)" in found and "other body" in found

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from cxr.project import practice
 from cxr.project.paths import Problem
@@ -31,6 +32,11 @@ def files_of(folder):
         for p in folder.rglob("*")
         if p.is_file()
     }
+
+
+def blank(rng, kind, size, patient):
+    """In place of `draw_chest_and_lungs`: a black film without lungs."""
+    return np.zeros(size, np.uint8), np.zeros(size, np.uint8)
 
 
 def twins(films):
@@ -100,7 +106,7 @@ def test_plan_refuses_too_few_images():
 
 def test_files_are_those_planned_and_say_what_they_are(drawn):
     planned = {film.path for film in practice.plan(SMALL)}
-    assert set(files_of(drawn)) == planned | {practice.CARD}
+    assert set(files_of(drawn)) == planned | {practice.CARD, practice.MASKS}
     modes, sizes = Counter(), set()
     for path in planned:
         with Image.open(drawn / path) as image:
@@ -112,6 +118,33 @@ def test_files_are_those_planned_and_say_what_they_are(drawn):
             assert 180 <= image.width <= 420 and image.height <= image.width
     assert set(modes) == {"L", "RGB"} and modes["L"] > 3 * modes["RGB"]
     assert len(sizes) > SMALL / 2
+
+
+def test_lungs_are_where_the_film_is_dark_and_inside_the_collimated_field(drawn):
+    with np.load(drawn / practice.MASKS, allow_pickle=False) as saved:
+        names, bits, side = saved["path"].tolist(), saved["bits"], int(saved["side"])
+    assert names == [film.path for film in practice.plan(SMALL)] and side == practice.SIDE
+    assert bits.dtype == np.uint8 and bits.shape == (SMALL, side * side // 8)
+    masks = np.unpackbits(bits, axis=1).reshape(-1, side, side).astype(bool)
+    assert all((masks[k] == masks[k - 1]).all() for k, film in enumerate(practice.plan(SMALL)) if film.copy)
+    assert ((0.1 < masks.mean((1, 2))) & (masks.mean((1, 2)) < 0.5)).all()
+    for path, mask in zip(names, masks):
+        with Image.open(drawn / path) as image:
+            film = np.asarray(image.convert("L").resize((side, side)))
+        spots, count = ndimage.label(mask)
+        sizes = np.sort(ndimage.sum_labels(mask, spots, range(1, count + 1)))
+        assert sizes[-2:].sum() > 0.9 * mask.sum() and (count == 1 or sizes[-2] > 0.25 * sizes[-1])
+        middle = slice(side // 3, 2 * side // 3)  # of the chest, where nothing but body surrounds the lungs
+        gray, lung = film[middle, middle], mask[middle, middle]
+        assert "NORMAL" not in path or gray[lung].mean() < gray[~lung].mean()
+
+
+def test_the_collimator_hides_film_and_lungs_alike():
+    film, lungs = np.full((100, 120), 200, np.uint8), np.full((100, 120), 255, np.uint8)
+    for seed in range(40):
+        dressed, left = practice._dress(np.random.default_rng(seed), film, lungs)
+        assert ((dressed == 0) == (left == 0)).mean() > 0.99
+    assert any((practice._dress(np.random.default_rng(seed), film, lungs)[1] == 0).any() for seed in range(40))
 
 
 def test_the_only_identical_files_are_the_copies(drawn):
@@ -131,8 +164,8 @@ def test_each_patient_is_drawn_with_a_body_of_its_own(tmp_path, monkeypatch):
     drawn_with = []
     monkeypatch.setattr(
         practice,
-        "draw_chest",
-        lambda rng, kind, size, patient: drawn_with.append(tuple(patient)) or np.zeros(size, np.uint8),
+        "draw_chest_and_lungs",
+        lambda rng, kind, size, patient: drawn_with.append(tuple(patient)) or blank(rng, kind, size, patient),
     )
     people = {}
     for seed in (0, 1):
@@ -146,7 +179,7 @@ def test_each_patient_is_drawn_with_a_body_of_its_own(tmp_path, monkeypatch):
 
 
 def test_complete_set_is_left_alone_and_a_damaged_one_redrawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(practice, "draw_chest", lambda rng, kind, size, patient: np.zeros(size, np.uint8))
+    monkeypatch.setattr(practice, "draw_chest_and_lungs", blank)
     folder = practice.draw(tmp_path / "set", images=SMALL)
     marked = folder / practice.plan(SMALL)[0].path
     marked.write_bytes(b"mark")
@@ -154,9 +187,13 @@ def test_complete_set_is_left_alone_and_a_damaged_one_redrawn(tmp_path, monkeypa
     assert marked.read_bytes() == b"mark"
     (folder / practice.plan(SMALL)[1].path).unlink()
     practice.draw(folder, images=SMALL)
-    assert marked.read_bytes() != b"mark" and len(files_of(folder)) == SMALL + 1
+    assert marked.read_bytes() != b"mark" and len(files_of(folder)) == SMALL + 2
+    marked.write_bytes(b"mark")
+    (folder / practice.MASKS).unlink()
+    practice.draw(folder, images=SMALL)
+    assert marked.read_bytes() != b"mark" and len(files_of(folder)) == SMALL + 2
     practice.draw(folder, images=SMALL + 2)
-    assert len(files_of(folder)) == SMALL + 3
+    assert len(files_of(folder)) == SMALL + 4
     assert json.loads((folder / practice.CARD).read_text())["images"] == SMALL + 2
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
@@ -169,9 +206,9 @@ def test_interrupted_drawing_leaves_nothing_half_written(tmp_path, monkeypatch, 
         drawing.left -= 1
         if drawing.left < 0:
             raise KeyboardInterrupt
-        return np.zeros(size, np.uint8)
+        return blank(rng, kind, size, patient)
 
-    monkeypatch.setattr(practice, "draw_chest", draw_chest)
+    monkeypatch.setattr(practice, "draw_chest_and_lungs", draw_chest)
     if before == "an older set":
         practice.draw(tmp_path / "set", images=SMALL, seed=5)
     files = files_of(tmp_path)
@@ -184,7 +221,7 @@ def test_interrupted_drawing_leaves_nothing_half_written(tmp_path, monkeypatch, 
 
 
 def test_other_peoples_files_are_never_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(practice, "draw_chest", lambda rng, kind, size, patient: np.zeros(size, np.uint8))
+    monkeypatch.setattr(practice, "draw_chest_and_lungs", blank)
     real = tmp_path / "real" / "train" / "NORMAL" / "IM-0115-0001.jpeg"
     real.parent.mkdir(parents=True)
     real.write_bytes(b"a real X-ray")
@@ -195,6 +232,7 @@ def test_other_peoples_files_are_never_replaced(tmp_path, monkeypatch):
     }
 
     folder = practice.draw(tmp_path / "set", images=SMALL)
+    (folder / practice.MASKS).unlink()  # one file less does not make room for another
     (folder / "train" / "NORMAL" / "mine.jpeg").write_bytes(b"a real X-ray")
     with pytest.raises(Problem, match="no practice set"):
         practice.draw(folder, images=SMALL, seed=1)
@@ -211,7 +249,7 @@ def straight(kind="normal", seed=0, **changes):
     pose = SimpleNamespace(scale=2.6 / 200, shift=-0.1j, breath=1.0)
     shape = (180, 200)
     z = (np.arange(200) - 100 + 1j * (np.arange(180)[:, None] - 90)) * pose.scale + pose.shift
-    return practice._attenuation(body, pose, shape), z, body
+    return practice._attenuation(body, pose, shape)[0], z, body
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -48,7 +48,7 @@ def test_predictions_come_from_the_saved_models(finished, tiny):
     test = (saved.split == "test").to_numpy()
     for name, at, column in (
         ("xray_classification_model", 0, "probability"),
-        ("plain", 0, "plain"),
+        ("plain", run["kept_seed"], "plain"),
         ("ensemble", slice(None), "ensemble"),
         ("ensemble", run["kept_seed"], "probability"),
     ):
@@ -99,8 +99,32 @@ def test_metrics_follow_from_the_predictions(request, which):
     for column in ("ensemble", "plain"):
         expected = by_scikit_learn(test.label, test[column], found[column]["threshold"])
         assert {name: found[column][name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    scores = pd.read_csv(results / "05_test_scores.csv").set_index("path").loc[test.path]
+    plain_seeds = pd.read_csv(results / "04_plain_seeds.csv")
+    for row, figures in zip(plain_seeds.itertuples(), found["plain_seeds"]["each"], strict=True):
+        expected = by_scikit_learn(test.label.to_numpy(), scores[f"plain {row.seed}"].to_numpy(), row.threshold)
+        assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    apart = found["seeds"]["mean"]["auc"] - found["plain_seeds"]["mean"]["auc"]
+    assert found["seeds_against_plain"]["auc"]["value"] == pytest.approx(apart)
     mean = long.groupby("path").probability.mean()
     np.testing.assert_allclose(mean[test.path], test.ensemble, atol=1e-6)
+
+
+@pytest.mark.parametrize("which", TINY_AND_COMMITTED)
+def test_the_share_of_lungs_and_body_follows_from_the_scores(request, which):
+    results = ROOT / "results" if which == "committed" else request.getfixturevalue("finished") / "results"
+    swap = json.loads((results / "05_metrics.json").read_text())["test"]["swap"]
+    scores = pd.read_csv(results / "05_test_scores.csv")
+    crossed = scores.filter(regex=rf"^in {swap['bodies']} bodies \d+$")
+    assert crossed.shape == (len(scores), 2 * swap["bodies"]) and ((crossed >= 0) & (crossed <= 1)).all(axis=None)
+    assert list(swap["networks"]) == ["this network", "plain CNN"]
+    assert 0 < swap["lungs"] <= len(scores) and swap["lungs_found"] <= len(scores)
+    for figures in swap["networks"].values():
+        assert figures["lungs"]["value"] + figures["body"]["value"] + figures["both"]["value"] == pytest.approx(1)
+        assert all(0 <= row["low"] <= row["high"] <= 1 for row in figures.values())
+    split = pd.read_csv(results / "02_split.csv", keep_default_na=False).set_index("path")
+    shown = split.loc[swap["shown"]["paths"]]
+    assert shown.split.tolist() == ["val", "val"] and shown.label.tolist() == [1, 0], "chosen on validation"
 
 
 @pytest.mark.parametrize("which", TINY_AND_COMMITTED)
@@ -114,8 +138,8 @@ def test_thresholds_come_from_validation_alone(request, which):
     assert facts["thresholds"] == pytest.approx(
         {
             "balanced": metrics.youden_threshold(val.label, own),
-            "screening": metrics.threshold_for(val.label, own, sensitivity=0.98),
-            "triage": metrics.threshold_for(val.label, own, specificity=0.95),
+            "screening": min(facts["thresholds"]["balanced"], metrics.threshold_for(val.label, own, sensitivity=0.98)),
+            "triage": max(facts["thresholds"]["balanced"], metrics.threshold_for(val.label, own, specificity=0.98)),
         },
         abs=1e-9,
     )
@@ -124,17 +148,20 @@ def test_thresholds_come_from_validation_alone(request, which):
 
 
 @pytest.mark.parametrize("which", TINY_AND_COMMITTED)
-def test_the_kept_seed_is_the_median_under_stress(request, which):
+def test_the_kept_seed_is_the_median_where_seeds_differ_by_more_than_noise(request, which):
     results = ROOT / "results" if which == "committed" else request.getfixturevalue("finished") / "results"
-    seeds = pd.read_csv(results / "04_seeds.csv")
+    seeds, plain = (pd.read_csv(results / f"04_{name}.csv") for name in ("seeds", "plain_seeds"))
     run = json.loads((results / "04_run.json").read_text())
-    order = list(seeds.sort_values("stress_auc").seed)
-    assert order[(len(order) - 1) // 2] == run["kept_seed"] and run["seeds"] == len(seeds)
+    order = list(seeds.sort_values("conflict_auc").seed)
+    expected = order[(len(order) - 1) // 2] if run["between_seeds"] > 2 * run["noise"] else 0
+    assert run["kept_seed"] == expected and run["seeds"] == len(seeds) == len(plain)
     val = pd.read_csv(results / "04_val_predictions.csv")
-    for row in seeds.itertuples():
-        for column, part in (("val_auc", val.draw == 0), ("stress_auc", val.draw > 0)):
-            found = sklearn_metrics.roc_auc_score(val.label[part], val[f"seed_{row.seed}"][part])
-            assert getattr(row, column) == pytest.approx(found, abs=1e-5)
+    for table, prefix in ((seeds, "seed"), (plain, "plain")):
+        for row in table.itertuples():
+            for column, kind in (("val", "plain"), ("stress", "stress"), ("swap", "swap"), ("conflict", "conflict")):
+                part = val[val.kind == kind]
+                found = sklearn_metrics.roc_auc_score(part.label, part[f"{prefix}_{row.seed}"])
+                assert getattr(row, f"{column}_auc") == pytest.approx(found, abs=1e-5)
 
 
 def test_history_and_seeds_agree_on_the_best_epoch(finished):
@@ -143,18 +170,18 @@ def test_history_and_seeds_agree_on_the_best_epoch(finished):
     run = json.loads((finished / "results/04_run.json").read_text())
     for row in seeds.itertuples():
         own = history[history.seed == row.seed].reset_index(drop=True)
-        assert list(own.epoch) == list(range(1, row.epochs + 1)) and own.val_loss.idxmin() + 1 == row.best_epoch
+        assert list(own.epoch) == list(range(1, row.epochs + 1)) and own.val_auc.idxmax() + 1 == row.best_epoch
     assert run["best_epoch"] == seeds.set_index("seed").best_epoch[run["kept_seed"]]
 
 
 def test_the_ablation_has_every_row_and_seed_and_ends_in_the_recipe(finished):
     table = pd.read_csv(finished / "results/04_ablation.csv")
     names = list(dict.fromkeys(table.row))
-    assert names[:2] == ["plain CNN", "this network"] and len(names) == len(table) >= 7
+    assert names[:3] == ["plain CNN", "plain CNN + Transplant", "this network"] and len(names) == len(table) == 9
     kept = [row for row in json.loads((finished / "results/03_augmentation.json").read_text())["layers"] if row["kept"]]
-    added = ", ".join(name.removeprefix("+ ") for name in names if name.startswith("+ ")).split(", ")
-    assert added == [row["layer"].removeprefix("Random") for row in kept]
-    figures = table[["val_auc", "stress_auc", "bias_conflicting_auc", "heldout_auc"]]
+    added = [name.removeprefix("+ ").removesuffix(": all") for name in names if name.startswith("+ ")]
+    assert sorted(", ".join(added).split(", ")) == sorted(row["layer"].removeprefix("Random") for row in kept)
+    figures = table[["val_auc", "stress_auc", "swap_auc", "conflict_auc", "bias_conflicting_auc", "heldout_auc"]]
     assert ((figures >= 0) & (figures <= 1)).all(axis=None)
     assert (table.epochs == 1).all() and table.weights_sha256.is_unique
 
@@ -173,6 +200,9 @@ def test_every_figure_of_the_card_comes_from_the_metrics(finished):
     own = metrics["test"]["at_chosen_threshold"]
     for name in ("accuracy", "auc", "sensitivity", "specificity"):
         assert f"{own[name]:.3f}" in text and f"{metrics['test']['seeds']['mean'][name]:.3f} ±" in text
+        assert f"{metrics['test']['plain_seeds']['mean'][name]:.3f} ±" in text
+    for figures in metrics["test"]["swap"]["networks"].values():
+        assert all(f"{figures[name]['value']:.3f} ({figures[name]['low']:.3f}" in text for name in ("lungs", "body"))
 
 
 @pytest.mark.parametrize(

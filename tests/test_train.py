@@ -89,9 +89,13 @@ def test_fewer_images_than_a_batch_still_train():
 
 @pytest.mark.parametrize("row", RECIPE, ids=lambda row: row["layer"])
 def test_augmentation_changes_training_only_and_stays_in_range(row, pictures):
-    layer = augment.layer(row["layer"], row["settings"], seed=1)
-    np.testing.assert_array_equal(layer(pictures, training=False), pictures)
-    changed = np.asarray(layer(pictures, training=True))
+    layer, given = augment.layer(row["layer"], row["settings"], seed=1), pictures
+    if row["layer"] == "RandomTransplant":
+        lungs = np.zeros_like(pictures)
+        lungs[:, 8:24, 6:30] = 255
+        given = np.concatenate([pictures, lungs], -1)
+    np.testing.assert_array_equal(layer(given, training=False), pictures)
+    changed = np.asarray(layer(given, training=True))
     assert changed.shape == pictures.shape and not np.allclose(changed, pictures)
     assert changed.min() >= -1e-3 and changed.max() <= 255.001
 
@@ -106,6 +110,7 @@ def test_corner_swap_takes_edges_from_another_image_and_leaves_the_middle():
 def test_the_corner_swap_in_sight_of_03_is_that_of_the_package(pictures, monkeypatch):
     monkeypatch.setattr(augment, "OWN", dict(augment.OWN))
     cell = {"augment": augment, "ops": keras.ops, "np": np, "train": SimpleNamespace(pictures=pictures[..., 0])}
+    cell["candidates"] = []
     source = cells("03", "class RandomCornerSwap")[0]
     exec(source, cell)
     layer = augment.layer(*cell["candidates"][0][:2], seed=4)
@@ -115,6 +120,19 @@ def test_the_corner_swap_in_sight_of_03_is_that_of_the_package(pictures, monkeyp
         np.testing.assert_array_equal(*(tf.function(one)(films, training=True) for one in (layer, theirs)))
     with pytest.raises(AssertionError):
         exec(source.replace("self.size / 3", "self.size / 2"), cell)
+
+
+def test_the_transplant_in_sight_of_03_is_that_of_the_package(pictures, monkeypatch):
+    monkeypatch.setattr(augment, "OWN", dict(augment.OWN))
+    lungs = np.zeros(pictures.shape[:3], "uint8")
+    lungs[:, 8:24, 6:30] = 255
+    train = SimpleNamespace(pictures=pictures[..., 0])
+    cell = {"augment": augment, "ops": keras.ops, "np": np, "train": train, "train_lungs": lungs}
+    source = cells("03", "class RandomTransplant")[0]
+    exec(source, cell)
+    assert type(augment.layer(*cell["candidates"][0][:2], seed=4)) is cell["RandomTransplant"]
+    with pytest.raises(AssertionError):
+        exec(source.replace("ops.roll(films, 1", "ops.roll(films, 2"), cell)
 
 
 def test_framing_zooms_out_to_black_and_in_to_nothing_new():
@@ -187,7 +205,7 @@ def measures():
     return ["accuracy", keras.metrics.AUC(name="auc")]
 
 
-def train_small(folder, epochs=6, patience=6, rate=0.02, callbacks=()):
+def train_small(folder, epochs=6, patience=6, rate=0.02, callbacks=(), monitor="val_loss"):
     """Train the small network, augmentation and dropout included; returns the run and a hash over the weights."""
     network = small_network()
     learner = keras.Sequential(
@@ -195,7 +213,7 @@ def train_small(folder, epochs=6, patience=6, rate=0.02, callbacks=()):
     )
     learner.compile(keras.optimizers.AdamW(rate), "binary_crossentropy", metrics=measures())
     batches = small_batches()
-    with training.Run(learner, batches, {"rate": rate, "seed": 1}, folder, epochs, patience) as run:
+    with training.Run(learner, batches, {"rate": rate, "seed": 1}, folder, epochs, patience, False, monitor) as run:
         learner.fit(
             batches.epochs(run.start, epochs),
             steps_per_epoch=len(batches),
@@ -207,6 +225,17 @@ def train_small(folder, epochs=6, patience=6, rate=0.02, callbacks=()):
             validation_data=(batches.pictures[..., None], batches.labels),
         )
     return run, hashlib.sha256(b"".join(weight.tobytes() for weight in learner.get_weights())).hexdigest()
+
+
+@pytest.mark.parametrize("monitor", ["val_auc", "val_accuracy"])
+def test_the_best_epoch_is_the_first_with_the_highest_figure_that_is_watched(tmp_path, monitor):
+    run, weights = train_small(tmp_path, epochs=5, monitor=monitor)
+    figures = [row[monitor] for row in run.rows]
+    assert run.best_epoch == 1 + int(np.argmax(figures)) and run.settings["monitor"] == monitor
+    again, same = train_small(tmp_path, epochs=5, monitor=monitor)
+    assert (again.best_epoch, same) == (run.best_epoch, weights) and again.start == 5
+    other, _ = train_small(tmp_path, epochs=5)
+    assert other.folder != run.folder and "monitor" not in other.settings, "another rule is another training"
 
 
 @pytest.fixture(scope="module")
@@ -494,9 +523,11 @@ def test_seed_facts_part_the_draws(tmp_path):
         small_network(),
         run,
         label,
-        np.array([[0.1, 0.2, 0.8, 0.9], [0.1, 0.7, 0.6, 0.9], [0.3, 0.2, 0.1, 0.9]]),
+        np.array([[0.1, 0.2, 0.8, 0.9], [0.1, 0.7, 0.6, 0.9], [0.3, 0.2, 0.1, 0.9], [0.9, 0.1, 0.8, 0.2]]),
+        ["plain", "stress", "stress", "conflict"],
         np.array([False, True, True, False]),
     )
+    assert facts["conflict_auc"] == 0.5 and "swap_auc" not in facts
     assert facts["bias_conflicting_auc"] == 0.25  # of 0.7 and 0.2 against 0.6 and 0.1, one pair of four is in order
     assert facts["val_auc"] == 1 and facts["val_accuracy"] == 1
     stressed = metrics.measure(np.tile(label, 2), [0.1, 0.7, 0.6, 0.9, 0.3, 0.2, 0.1, 0.9], facts["threshold"])
@@ -507,6 +538,7 @@ def test_seed_facts_part_the_draws(tmp_path):
         run,
         label,
         np.tile([0.1, 0.2, 0.8, 0.9], (2, 1)),
+        ["plain", "stress"],
         np.array([False, True, True, False]),
         np.array([[0.1, 0.2, 0.8, 0.9], [0.9, 0.2, 0.8, 0.1]]),
     )
@@ -515,6 +547,6 @@ def test_seed_facts_part_the_draws(tmp_path):
 
 def test_the_seed_in_the_middle_is_the_one_to_show():
     table = pd.DataFrame({"seed": [0, 1, 2, 3], "stress_auc": [0.99, 0.95, 0.98, 0.97], "other": [1, 2, 3, 4]})
-    assert training.median_seed(table) == 3
-    assert training.median_seed(table[table.seed != 0]) == 3
+    assert training.median_seed(table, "stress_auc") == 3
+    assert training.median_seed(table[table.seed != 0], "stress_auc") == 3
     assert training.median_seed(table, "other") == 1

@@ -4,6 +4,7 @@ Pure Keras 3 (``keras.ops``), so it runs on any backend. The layers take and ret
 ``(images, height, width, 1)`` with values from 0 to 255, and do nothing outside training.
 """
 
+import functools
 import math
 import sys
 from typing import Any
@@ -83,28 +84,28 @@ def resample(images, transform):
 
     What ``keras.ops.image.affine_transform`` does, but in operations that XLA can compile: Keras compiles a training
     with XLA where there is a GPU, and TensorFlow's own operation has no kernel for it. `images` are float of shape
-    (images, height, width, 1), height and width known. `transform`, float32 of shape (images, 6), is a, b, x, c, d, y:
-    the pixel in row i, column j is read at column a * j + b * i + x, row c * j + d * i + y.
+    (images, height, width, channels), all but the first known. `transform`, float32 of shape (images, 6), is a, b, x,
+    c, d, y: the pixel in row i, column j is read at column a * j + b * i + x, row c * j + d * i + y.
     """
-    height, width = images.shape[1:3]
+    height, width, channels = images.shape[1:]
     a, b, x, c, d, y = (ops.reshape(transform[:, i], (-1, 1, 1)) for i in range(6))
     i = ops.reshape(ops.arange(height, dtype="float32"), (1, -1, 1))
     j = ops.reshape(ops.arange(width, dtype="float32"), (1, 1, -1))
     # a frame of one black pixel, and places beyond it are on it
-    pixels = ops.reshape(ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))), (-1,))
+    pixels = ops.reshape(ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))), (-1, channels))
     column = ops.clip(a * j + b * i + x + 1, 0, width + 1)
     row = ops.clip(c * j + d * i + y + 1, 0, height + 1)
     left, top = ops.minimum(ops.floor(column), width), ops.minimum(ops.floor(row), height)
-    across, down = ops.cast(column - left, images.dtype), ops.cast(row - top, images.dtype)
+    across, down = (ops.expand_dims(ops.cast(part, images.dtype), -1) for part in (column - left, row - top))
     first = ops.reshape(ops.arange(ops.shape(images)[0], dtype="int32"), (-1, 1, 1)) * ((height + 2) * (width + 2))
     here = first + ops.cast(top, "int32") * (width + 2) + ops.cast(left, "int32")
 
     def between(start):  # two neighbours in a row
-        one, next_one = ops.take(pixels, start), ops.take(pixels, start + 1)
+        one, next_one = ops.take(pixels, start, axis=0), ops.take(pixels, start + 1, axis=0)
         return one + across * (next_one - one)
 
     above, below = between(here), between(here + width + 2)
-    return ops.expand_dims(above + down * (below - above), -1)
+    return above + down * (below - above)
 
 
 if tf and sys.platform == "linux":  # half the time of `affine_transform` there; elsewhere as it is, not measured
@@ -171,7 +172,101 @@ class RandomSharpness(RandomChange):
         return ops.clip(images + grain * self.uniform(images, 0.0, self.noise), 0, 255)
 
 
-OWN = {kind.__name__: kind for kind in (RandomCornerSwap, RandomFraming, RandomSharpness)}
+def box(masks) -> tuple:
+    """First and last row, first and last column of each mask, float of shape (images,) each; as in `transplant`."""
+    found = []
+    for along in (2, 1):
+        line = ops.any(masks[..., 0] > 0.5, axis=along)
+        first = ops.argmax(ops.cast(line, "int32"), axis=1)
+        last = line.shape[1] - 1 - ops.argmax(ops.cast(ops.flip(line, axis=1), "int32"), axis=1)
+        found += [ops.cast(first, "float32"), ops.cast(last, "float32")]
+    return tuple(found)
+
+
+def _around(masks, reach: int, join):
+    """Every pixel of a mask joined with all up to `reach` pixels to each side, up and down: a maximum, or a sum."""
+    for axis in (1, 2):
+        edge = [(0, 0)] * 4
+        edge[axis] = (reach, reach)
+        wide, length = ops.pad(masks, edge, mode="symmetric"), masks.shape[axis]
+        parts = [wide[:, k : k + length] if axis == 1 else wide[:, :, k : k + length] for k in range(2 * reach + 1)]
+        masks = functools.reduce(join, parts)
+    return masks
+
+
+def transplant(films, lungs, bodies, places):
+    """The lungs of each film in the body of another: pictures, float of shape (images, size, size, 1).
+
+    The box of the lungs is scaled and shifted onto the box of the lungs that it replaces. What lies under either of the
+    two is exchanged, with a soft edge; in a ring around them, mean and spread of the gray levels are made equal first,
+    so that no seam is left. Where the film that lends the lungs ends, the body stays as it is.
+
+    `films` are 0 to 255, `lungs` their masks from 0 to 1; `bodies` and `places` the same of the films that lend the
+    body. Where either mask is empty, the film stays as it is.
+    """
+    size = films.shape[1]
+    top, bottom, left, right = box(lungs)
+    new_top, new_bottom, new_left, new_right = box(places)
+    across, down = (right - left + 1) / (new_right - new_left + 1), (bottom - top + 1) / (new_bottom - new_top + 1)
+    nothing = ops.zeros_like(across)
+    transform = [across, nothing, left - across * new_left, nothing, down, top - down * new_top]
+    transform = ops.cast(ops.stack(transform, axis=1), "float32")
+    moved = resample(ops.concatenate([films, lungs, ops.ones_like(films)], -1), transform)
+    moved, moved_lungs, there = moved[..., :1], moved[..., 1:2], moved[..., 2:]
+    width = size // 48  # half of the soft edge
+    under = _around(ops.maximum(moved_lungs, places), width, ops.maximum)
+    ring = (_around(under, 2 * width + 1, ops.maximum) - under) * there
+    soft = _around(under, width, ops.add) / (2 * width + 1) ** 2
+    soft = soft * ops.clip(2 * _around(there, width, ops.minimum) - 1, 0, 1)  # no film, nothing to exchange
+
+    def tone(pictures):
+        weight = ops.sum(ring, (1, 2, 3), keepdims=True) + 1
+        mean = ops.sum(ring * pictures, (1, 2, 3), keepdims=True) / weight
+        return mean, ops.sqrt(ops.sum(ring * ops.square(pictures - mean), (1, 2, 3), keepdims=True) / weight + 1)
+
+    mean, spread = tone(moved)
+    new_mean, new_spread = tone(bodies)
+    gain = ops.clip(new_spread / spread, 2 / 3, 3 / 2)
+    fitted = ops.clip((moved - mean) * gain + new_mean, 0, 255)
+    both = ops.logical_and(
+        ops.any(lungs > 0.5, (1, 2, 3), keepdims=True), ops.any(places > 0.5, (1, 2, 3), keepdims=True)
+    )
+    return ops.where(both, bodies + soft * (fitted - bodies), films)
+
+
+if tf and sys.platform == "linux":  # a quarter of the time
+    transplant = tf.function(transplant, jit_compile=True)
+
+
+@keras.saving.register_keras_serializable("cxr")
+class RandomTransplant(RandomChange):
+    """Put the lungs of an X-ray into the body of another one of the batch, whatever its class (`transplant`).
+
+    The label goes with the lungs, so nothing else in the picture tells it. Takes two channels, the film and the mask of
+    its lungs (0 to 255), and returns the film alone. `rate` is the share of films that are changed.
+    """
+
+    settings = ("rate",)
+
+    def __init__(self, rate=0.5, seed=None, **kwargs):
+        super().__init__(seed, **kwargs)
+        self.rate = rate
+
+    def call(self, images, training=False):
+        images = ops.cast(images, self.compute_dtype)
+        return self.change(images) if training else images[..., :1]
+
+    def change(self, images):
+        films, lungs = images[..., :1], images[..., 1:] / 255
+        chosen = self.uniform(films, 0.0, 1.0) < self.rate
+        bodies, places = ops.roll(films, 1, axis=0), ops.roll(lungs, 1, axis=0)
+        return ops.where(chosen, transplant(films, lungs, bodies, places), films)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:3], 1)
+
+
+OWN = {kind.__name__: kind for kind in (RandomCornerSwap, RandomFraming, RandomSharpness, RandomTransplant)}
 
 
 def layer(name: str, settings: dict, seed: int | None = None) -> keras.layers.Layer:
@@ -194,5 +289,8 @@ def build(recipe: list[dict], seed: int = 0) -> keras.Sequential:
     Problem as in `layer`.
     """
     kept = [row for row in recipe if row["kept"]]
+    if any(row["layer"] == "RandomTransplant" for row in kept[1:]):
+        why = "RandomTransplant is not the first layer that is kept, and takes the lungs as a second channel"
+        raise Problem(f"{why}: put it first in the candidates of 03_augment.ipynb and run that again.")
     chosen = [layer(row["layer"], row["settings"], 1000 * seed + i) for i, row in enumerate(kept)]
     return keras.Sequential(chosen or [keras.layers.Identity()], name="augmentation")

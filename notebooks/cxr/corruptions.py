@@ -1,8 +1,8 @@
 """The same X-ray as another scanner, technician or archive might have delivered it: to validate on, and to doubt by.
 
 A batch is ``uint8`` of shape ``(images, size, size)``, and so is what comes of it; the same seed gives the same
-pictures. `stress` is what early stopping and thresholds rest on; the corruptions of `held_out` are held out, and only
-judge; `changes` are single ones of a fixed strength.
+pictures. Early stopping and thresholds rest on `stress` and `in_other_bodies`; the corruptions of `held_out` are held
+out, and only judge; `changes` are single ones of a fixed strength.
 """
 
 import io
@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from PIL.Image import Resampling
 from skimage import exposure
+
+from . import augment
 
 
 def reframe(picture: np.ndarray, rng: np.random.Generator, most: float = 0.15) -> np.ndarray:
@@ -78,6 +80,57 @@ def stress(pictures: np.ndarray, seed: int) -> np.ndarray:
 def with_stressed(pictures: np.ndarray, draws: int) -> np.ndarray:
     """The X-rays as they are, then `draws` stressed copies of all, with the seeds 0, 1, ...: (1 + draws) x images."""
     return np.concatenate([pictures, *(stress(pictures, seed) for seed in range(draws))])
+
+
+def transplanted(pictures: np.ndarray, masks: np.ndarray, lungs: np.ndarray, bodies: np.ndarray) -> np.ndarray:
+    """The lungs of some films in the bodies of others (`augment.transplant`): uint8 of shape (pairs, size, size).
+
+    `lungs` and `bodies`, of shape (pairs,), are rows of `pictures` and of their `masks`.
+    """
+    changed = [np.empty((0, *pictures.shape[1:]), np.uint8)]
+    for start in range(0, len(lungs), 128):
+        own, other = lungs[start : start + 128], bodies[start : start + 128]
+        parts = [pictures[own], masks[own] / 255, pictures[other], masks[other] / 255]
+        found = augment.transplant(*(part[..., None].astype("float32") for part in parts))
+        changed.append(np.asarray(found)[..., 0].round().astype(np.uint8))
+    return np.concatenate(changed)
+
+
+def in_other_bodies(
+    pictures: np.ndarray, masks: np.ndarray, label: np.ndarray, seed: int, other_class: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lungs of each film in the body of another one (`augment.transplant`): the answer should go with the lungs.
+
+    `masks` are those of the lungs, as in `cxr.lungs`; `label`, of shape (images,), is 0 or 1. The body is that of any
+    other film, or, for `other_class`, of one of the other class, each as often as the numbers allow.
+
+    Returns the pictures, and the row of the film whose body each has.
+    """
+    rng, n, label = np.random.default_rng(seed), len(pictures), np.asarray(label)
+    body = np.arange(n)
+    if other_class:
+        for value in (0, 1):
+            own, others = np.flatnonzero(label == value), np.flatnonzero(label != value)
+            if len(others):
+                body[own] = rng.permutation(np.resize(rng.permutation(others), len(own)))
+    else:
+        order = rng.permutation(n)
+        body[order] = np.roll(order, 1)  # in a ring, so that none meets itself
+    return transplanted(pictures, masks, np.arange(n), body), body
+
+
+def validation_draws(
+    pictures: np.ndarray, masks: np.ndarray, label: np.ndarray, stressed: int, swapped: int
+) -> tuple[np.ndarray, list[str]]:
+    """All that a network is validated on: films as they are, stressed, and with their lungs in other bodies.
+
+    Returns uint8 of shape (draws x images, size, size), and the kind of each draw: ``plain`` once, ``stress``
+    `stressed` times, ``swap`` (any other body) and ``conflict`` (a body of the other class) `swapped` times each.
+    """
+    draws = [pictures, *(stress(pictures, seed) for seed in range(stressed))]
+    for other_class in (False, True):
+        draws += [in_other_bodies(pictures, masks, label, seed, other_class)[0] for seed in range(swapped)]
+    return np.concatenate(draws), ["plain"] + ["stress"] * stressed + ["swap"] * swapped + ["conflict"] * swapped
 
 
 # held out: what nothing is trained on, neither in the augmentation of 03 nor in `stress`

@@ -472,7 +472,8 @@ class TestPart(Part):
         if not columns:
             found = np.asarray(ask())
             columns = [name] if found.ndim == 1 else [f"{name} {i}" for i in range(found.shape[1])]
-            self._scores[columns] = found.reshape(len(self.table), -1)
+            new = pd.DataFrame(found.reshape(len(self.table), -1), columns=columns)
+            self._scores = pd.concat([self._scores, new], axis=1)
         self._step.write(self._name, self._scores)
         found = self._scores[columns].to_numpy()
         return found[:, 0] if columns == [name] else found
@@ -490,7 +491,8 @@ class Dataset:
     `check`.
 
     ``folder`` is the data folder, ``manifest`` what `check` returns, ``table`` is ``02_split.csv`` with ``class_name``
-    and ``sha256`` of each film, and ``names`` says what labels 0 and 1 are called.
+    and ``sha256`` of each film, ``names`` says what labels 0 and 1 are called, and ``synthetic``, whether the films are
+    drawn.
     """
 
     def __init__(self, step: Step):
@@ -500,6 +502,7 @@ class Dataset:
         step.dataset = describe(self.manifest, self.folder)
         self.table = split.merge(self.manifest[["path", "class_name", "sha256"]], on="path")
         self.names, self._step = class_names(self.manifest), step
+        self.synthetic: bool = step.dataset["synthetic"]
 
     def rows(self, *parts: str) -> pd.DataFrame:
         """The films of these splits, numbered from 0."""

@@ -110,31 +110,3 @@ def randomised(network: keras.Model, seed: int = 0) -> keras.Model:
 def likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation of each pair of maps, shape (images,); 1 where they rank all places alike."""
     return np.array([stats.spearmanr(a, b, axis=None).statistic for a, b in zip(one, other)])
-
-
-def lung_field(picture: np.ndarray) -> np.ndarray:
-    """A rough lung field, shape (size, size), from one picture: the darker part of each half of the chest, and holes.
-
-    It has never seen a drawn lung: look at it before you believe a figure that rests on it. A lung that is too pale to
-    be found (pneumonia can do that) gets the mirror image of the other one.
-    """
-    size = len(picture)
-    gray = ndimage.gaussian_filter(picture.astype(np.float32), size / 64)
-    y, x = np.mgrid[:size, :size] / size
-    body = ndimage.binary_fill_holes(gray > 0.25 * np.percentile(gray, 95))
-    chest = ndimage.binary_erosion(body, iterations=size // 24) & (y > 0.1) & (y < 0.85) & (x > 0.08) & (x < 0.92)
-    weight = np.maximum(ndimage.gaussian_filter(chest.astype(np.float32), size / 6), 1e-3)
-    around = ndimage.gaussian_filter(np.where(chest, gray, 0), size / 6) / weight
-    dark = ndimage.binary_opening(chest & (gray < around), iterations=max(1, size // 64))
-    lungs, edge = [], size // 8
-    for side in (x < 0.5, x >= 0.5):
-        spots, count = ndimage.label(dark & side)
-        best = np.zeros_like(dark)
-        if count:
-            middle = np.exp(-((x - np.where(side, x, 0)[side].mean()) ** 2 + (y - 0.45) ** 2) / 0.08)
-            best = spots == 1 + np.argmax(ndimage.sum(middle, spots, np.arange(1, count + 1)))
-        closed = ndimage.binary_closing(np.pad(best, edge), iterations=size // 10)[edge:-edge, edge:-edge]
-        lungs.append(ndimage.binary_fill_holes(closed) & side)
-    small, large = sorted(lungs, key=np.sum)
-    pale = small.sum() < 0.45 * large.sum()
-    return small | large | large[:, ::-1] if pale else small | large

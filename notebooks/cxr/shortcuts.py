@@ -14,7 +14,7 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
@@ -25,6 +25,8 @@ from .data import class_names
 from .images import quiet
 from .project.paths import Problem, shown
 
+PRINTS = ("KV59", "KV70", "KV68", "KV55")  # tube voltages as a device prints them; others look much like these
+ALIKE = 0.55  # correlation from which a device print is one: no normal film of train reaches it
 BLOCK = (r"NORMAL2-IM-(\d+)", 139, 275)  # normal films of the test folder that models take for pneumonia
 LARGE = 0.07  # of the picture's height: a large letter
 WORDS = {
@@ -360,6 +362,50 @@ def gallery(facts: pd.DataFrame, manifest: pd.DataFrame, each: int = 4) -> tuple
     return films, finding | {"paths": films.groupby("kind", sort=False).path.agg(list).to_dict()}
 
 
+@threadpool_limits.wrap(limits=1)
+def told(facts: pd.DataFrame, label: pd.Series, part: pd.Series, seed: int = 0) -> dict:
+    """What a small model tells from some facts, fitted on the train split and measured on validation.
+
+    `part` has ``train`` or ``val`` for the films that count; films without any fact are left out. Returns ``films`` (of
+    validation) and ``val_auc``, None where the facts are all the same, or a split lacks a class.
+    """
+    train, val = ((part == name) & facts.notna().any(axis=1) for name in ("train", "val"))
+    found: dict = {"films": int(val.sum()), "val_auc": None}
+    both = label[train].nunique() == 2 == label[val].nunique()
+    if both and (facts[train].nunique() > 1).any():
+        score = _booster(train.sum(), seed).fit(facts[train], label[train]).predict_proba(facts[val])[:, 1]
+        found["val_auc"] = _number(roc_auc_score(label[val], score))
+    return found
+
+
+def groups(manifest: pd.DataFrame) -> pd.Series:
+    """Which films belong together in a table by class and folder, such as ``normal, train``; none of ``val``."""
+    names = manifest.label.map(class_names(manifest).str.lower()) + ", " + manifest.folder
+    return names[manifest.folder.isin(["train", "test"])]
+
+
+def by_group(facts: pd.DataFrame, manifest: pd.DataFrame) -> dict:
+    """The median of each fact by class and folder (`groups`), with the number of ``films`` that have one."""
+    known = facts.dropna(how="all")
+    if known.empty:
+        return {}
+    rows = known.groupby(groups(manifest).reindex(known.index))
+    table = rows.median().map(_number).astype(object)
+    return {name: {"films": int(rows.size()[name])} | row for name, row in table.T.to_dict().items()}
+
+
+def device_prints(pictures: np.ndarray, manifest: pd.DataFrame) -> dict:
+    """On which films a device has printed its voltage (`printed`), by class and folder, and their paths.
+
+    Arguments as for `printed`; the result holds ``groups`` (by name: ``films``, ``printed``) and ``paths``, of train
+    and test.
+    """
+    found = pd.Series(printed(pictures), manifest.index)
+    rows = found.groupby(groups(manifest).reindex(manifest.index)).agg(["size", "sum"])
+    counts = {name: {"films": int(row["size"]), "printed": int(row["sum"])} for name, row in rows.iterrows()}
+    return {"groups": counts, "paths": manifest.path[found & manifest.folder.isin(["train", "test"])].tolist()}
+
+
 # --- facts -----------------------------------------------------------------------------------------------------
 
 
@@ -425,6 +471,52 @@ def _letters(pictures: np.ndarray) -> pd.DataFrame:
     spot = spot[shaped & fill.between(0.3, 0.9) & (spot.clear > 60)]
     spot = spot.sort_values("clear").drop_duplicates("image", keep="last").set_index("image")
     return spot[["letter_top", "letter_left", "letter_size"]].reindex(np.arange(n))
+
+
+@cache
+def _print_templates(size: int) -> np.ndarray:
+    """`PRINTS` in four heights and four widths, for pictures of side `size`: (templates, rows, columns).
+
+    Each has mean 0 and norm 1.
+    """
+    font, fine, made = ImageFont.load_default(64), 8, []
+    rows, columns = round(0.067 * size), round(0.125 * size)
+    for text in PRINTS:
+        left, top, right, bottom = (round(side) for side in font.getbbox(text))
+        word = Image.new("L", (right - left, bottom - top))
+        ImageDraw.Draw(word).text((-left, -top), text, fill=255, font=font)
+        for high in (0.024, 0.029, 0.034, 0.040):  # of the picture's side
+            for wide in (1.5, 1.8, 2.15, 2.5):  # of the height: the film is squeezed
+                shape = round(high * wide * size * fine), round(high * size * fine)
+                ground = Image.new("L", (columns * fine, rows * fine))
+                ground.paste(word.resize(shape), ((ground.width - shape[0]) // 2, (ground.height - shape[1]) // 2))
+                made.append(np.asarray(ground.resize((columns, rows), Image.Resampling.BOX), np.float32))
+    templates = np.stack(made)
+    templates -= templates.mean(axis=(1, 2), keepdims=True)
+    return templates / np.linalg.norm(templates, axis=(1, 2), keepdims=True)
+
+
+@threadpool_limits.wrap(limits=1)
+def printed(pictures: np.ndarray) -> np.ndarray:
+    """Whether a device has printed its tube voltage (``KV59``) at the lower right, where some of them do.
+
+    Templates of the print in several sizes are laid over the corner, after a white top-hat that keeps what is bright
+    and narrow; a film has a print where one correlates by `ALIKE` or more (normalised cross-correlation, in which a
+    faint pattern counts less). `pictures` are uint8 of shape (images, size, size); made for 224 pixels, and below about
+    160 the print can't be read. Returns bool of shape (images,). It misses very small prints.
+    """
+    size = pictures.shape[1]
+    templates = _print_templates(size)
+    shape, rows, columns = templates.shape[1:], round(0.1 * size), round(0.18 * size)
+    corner = ndimage.white_tophat(pictures[:, -2 * rows :, -2 * columns :], size=(1, 1, size // 32 | 1))
+    room = (0, round(0.013 * size)), (0, round(0.027 * size))  # the margin of a template beyond the edge
+    best = np.empty(len(pictures))
+    for i, film in enumerate(corner[:, -rows:, -columns:]):
+        places = np.lib.stride_tricks.sliding_window_view(np.pad(film, room, "edge").astype(np.float32), shape)
+        places = places.reshape(-1, shape[0] * shape[1])
+        strength = np.maximum(places.std(axis=1), 20) * shape[0] ** 0.5 * shape[1] ** 0.5
+        best[i] = (places @ templates.reshape(len(templates), -1).T / strength[:, None]).max()
+    return best >= ALIKE
 
 
 def _tilt(pictures: np.ndarray, most: int = 24, step: int = 3, gain: float = 0.2) -> np.ndarray:

@@ -65,7 +65,8 @@ class Batches:
     The order depends on the seed and the epoch's number alone, so a training that is taken up again sees the same
     order. Images that do not fill a batch sit out an epoch.
 
-    `pictures` are uint8 of shape (images, size, size), `labels` of shape (images,) or (images, classes), `weights` of
+    `pictures` are uint8 of shape (images, size, size), or (images, size, size, 2) with the lungs beside each film
+    (`augment.RandomTransplant`), `labels` of shape (images,) or (images, classes), `weights` of
     shape (images,); `size` is the number of images in a batch.
     """
 
@@ -88,8 +89,9 @@ class Batches:
         uint8 and lie in memory once; a thread of TensorFlow has the next batches ready.
         """
         order = np.concatenate([np.empty((0, self.size), "int32"), *map(self.order, range(first, end))])
+        pictures = self.pictures if self.pictures.ndim == 4 else self.pictures[..., None]
         with tf.device("CPU"):  # beside a GPU too: the pictures need not fit into its memory
-            arrays = [tf.convert_to_tensor(part) for part in (self.pictures[..., None], self.labels, self.weights)]
+            arrays = [tf.convert_to_tensor(part) for part in (pictures, self.labels, self.weights)]
             dataset = tf.data.Dataset.from_tensor_slices(order)
         return dataset.map(lambda chosen: tuple(tf.gather(part, chosen) for part in arrays)).prefetch(4)
 
@@ -118,9 +120,11 @@ class Run(keras.callbacks.Callback):
         All that the result depends on, and where checkpoints are kept (on Colab it can lie on Drive). Another value of
         any setting is another training, with a folder of its own in there.
     epochs, patience : int
-        It stops after so many epochs, or so many without a lower validation loss.
+        It stops after so many epochs, or so many without a better one.
     brief : bool
         One line in all, a mark an epoch, instead of one line an epoch.
+    monitor : str
+        What makes an epoch better than another: a lower ``val_loss``, or a higher ``val_auc`` or ``val_accuracy``.
 
     Attributes
     ----------
@@ -134,10 +138,22 @@ class Run(keras.callbacks.Callback):
         The most memory that the process has held after an epoch, GB.
     """
 
-    def __init__(self, learner, batches, settings: dict, folder: Path, epochs: int, patience: int, brief: bool = False):
+    def __init__(
+        self,
+        learner,
+        batches,
+        settings: dict,
+        folder: Path,
+        epochs: int,
+        patience: int,
+        brief: bool = False,
+        monitor: str = "val_loss",
+    ):
         super().__init__()
         self.learner, self.batches, self.epochs, self.patience, self.brief = learner, batches, epochs, patience, brief
-        self.settings = json.loads(json.dumps({**settings, "epochs": epochs, "patience": patience}))
+        self.monitor = monitor
+        watched = {} if monitor == "val_loss" else {"monitor": monitor}
+        self.settings = json.loads(json.dumps({**settings, "epochs": epochs, "patience": patience, **watched}))
         self.folder = Path(folder) / hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
         self.files = [self.folder / "even.npz", self.folder / "odd.npz"]  # written in turn
         self.rows: list[dict] = []
@@ -167,8 +183,9 @@ class Run(keras.callbacks.Callback):
             done = "is finished" if self.start == self.epochs else f"goes on after epoch {len(self.rows)}"
             if not self.brief:
                 print(f"This training {done}: its checkpoint is in {shown(self.folder)}/. So far:")
-            for row, lowest in zip(self.rows, np.minimum.accumulate([row["val_loss"] for row in self.rows])):
-                self._say(row, better=row["val_loss"] == lowest)
+            merits = [self._merit(row) for row in self.rows]
+            for row, merit, highest in zip(self.rows, merits, np.maximum.accumulate(merits)):
+                self._say(row, better=merit == highest)
         return self
 
     def __exit__(self, kind, error, trace):
@@ -182,8 +199,8 @@ class Run(keras.callbacks.Callback):
             raise Problem(f"{why}: set the learning rate in the parameters of the notebook to a tenth.")
         _assign(self.learner.variables, self.best)
         if self.brief:
-            lowest = self.rows[self.best_epoch - 1]["val_loss"]
-            print(f"  epoch {self.best_epoch} of {len(self.rows)} kept, validation loss {lowest:.4f}", flush=True)
+            what, best = self.monitor.replace("val_", "validation "), self.rows[self.best_epoch - 1][self.monitor]
+            print(f"  epoch {self.best_epoch} of {len(self.rows)} kept, {what} {best:.4f}", flush=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began = time.perf_counter()
@@ -195,7 +212,7 @@ class Run(keras.callbacks.Callback):
             kept = f"the weights of epoch {self.best_epoch} are kept"
             print(f"epoch {epoch + 1}: the loss is not a number any more; training stops, and {kept}.")
             return
-        better = not self.best or row["val_loss"] < self.rows[self.best_epoch - 1]["val_loss"]
+        better = not self.best or self._merit(row) > self._merit(self.rows[self.best_epoch - 1])
         if better:
             self.best, self.best_epoch = _values(self.learner.variables), epoch + 1
         self.rows.append(row)
@@ -204,6 +221,10 @@ class Run(keras.callbacks.Callback):
         self.learner.stop_training = self.stopped = epoch + 1 - self.best_epoch >= self.patience
         self._say(row, better)
         self._write()
+
+    def _merit(self, row: dict) -> float:
+        """What is higher in a better epoch."""
+        return -row[self.monitor] if self.monitor == "val_loss" else row[self.monitor]
 
     def _say(self, row: dict, better: bool) -> None:
         if self.brief:
@@ -280,8 +301,12 @@ def fresh(seed: int) -> Iterator[None]:
 
 
 def behind(recipe: list[dict], network: keras.Model, seed: int) -> keras.Sequential:
-    """What is trained: the augmentation of a recipe in front of `network`, so that it runs where the network runs."""
-    entry = keras.layers.Input(network.input_shape[1:])
+    """What is trained: the augmentation of a recipe in front of `network`, so that it runs where the network runs.
+
+    Where the recipe transplants, it takes the film and its lungs in training, the film alone in validation.
+    """
+    channels = None if any(row["layer"] == "RandomTransplant" and row["kept"] for row in recipe) else 1
+    entry = keras.layers.Input((*network.input_shape[1:3], channels))
     return keras.Sequential([entry, augment.build(recipe, seed), network], name="learner")
 
 
@@ -305,7 +330,16 @@ def settings(name: str, learner: keras.Model, batches: Batches, validation: tupl
 
 
 def train(
-    build, compile, batches: Batches, validation, recipe: list[dict], epochs: int, patience: int, name: str, brief=True
+    build,
+    compile,
+    batches: Batches,
+    validation,
+    recipe: list[dict],
+    epochs: int,
+    patience: int,
+    name: str,
+    brief=True,
+    monitor="val_loss",
 ) -> tuple[keras.Model, Run]:
     """One training from its first weights to its best ones: the network, and its `Run`.
 
@@ -319,7 +353,7 @@ def train(
         uint8, shape (images, size, size, 1), and what the network should say of them.
     recipe : list of dict
         As `augment.build` takes it; empty for no augmentation.
-    epochs, patience, name, brief
+    epochs, patience, name, brief, monitor
         As for `Run` and its settings.
     """
     with fresh(batches.seed):
@@ -327,7 +361,7 @@ def train(
         learner = behind(recipe, network, batches.seed)
         compile(learner, len(batches) * epochs)
     kept = settings(name, learner, batches, validation)
-    with Run(learner, batches, kept, checkpoint_dir(), epochs, patience, brief) as run:
+    with Run(learner, batches, kept, checkpoint_dir(), epochs, patience, brief, monitor) as run:
         if run.start < epochs:
             span = {"initial_epoch": run.start, "epochs": epochs, "steps_per_epoch": len(batches)}
             checks = {"validation_data": validation, "validation_batch_size": 128}
@@ -346,7 +380,9 @@ def weights_sha256(network: keras.Model) -> str:
     return hashlib.sha256(b"".join(value.tobytes() for value in _values(weights))).hexdigest()
 
 
-def seed_facts(network: keras.Model, run: Run, label, probability, conflicting, held_out=None) -> dict:
+def seed_facts(
+    network: keras.Model, run: Run, label, probability, kinds, conflicting, held_out=None, threshold_on=()
+) -> dict:
     """One row of ``04_seeds.csv``: what a training reached on validation.
 
     Parameters
@@ -356,31 +392,38 @@ def seed_facts(network: keras.Model, run: Run, label, probability, conflicting, 
         That trained it.
     label : ndarray of 0 and 1, shape (images,)
     probability : ndarray of float, shape (draws, images)
-        The first draw is of the images as they are, the others of stressed copies.
+    kinds : list of str, one a draw
+        What was done to the images there, as `corruptions.validation_draws` says it; the first is ``plain``.
     conflicting : ndarray of bool, shape (images,)
         Those whose clues point to the wrong class (`shortcuts.bias_conflicting`).
     held_out : ndarray of float, shape (changes, images), optional
         Answers under changes that nothing is trained on (`corruptions.held_out`).
+    threshold_on : sequence of str
+        The kinds of draws that the threshold is chosen on; without it, all.
 
     Returns
     -------
     dict
         ``seed``; ``val_auc`` and ``val_accuracy`` on the first draw, ``stress_auc``, ``stress_accuracy``,
-        ``stress_sensitivity`` and ``stress_specificity`` on the others; ``bias_conflicting_auc`` on the others, of the
-        conflicting images alone; ``heldout_auc``, the mean over these changes, where given; ``threshold`` (Youden's J
-        on all draws); ``epochs``, ``best_epoch``, ``weights_sha256``.
+        ``stress_sensitivity`` and ``stress_specificity`` on the stressed ones; ``swap_auc`` and ``conflict_auc``, with
+        the lungs in any other body and in one of the other class; ``bias_conflicting_auc``, of the conflicting images
+        alone, stressed; ``heldout_auc``, the mean over these changes, where given; ``threshold`` (Youden's J);
+        ``epochs``, ``best_epoch``, ``weights_sha256``.
     """
-    stress = len(probability) - 1
-    threshold = metrics.youden_threshold(np.tile(label, 1 + stress), probability.ravel())
+    resting = np.isin(kinds, list(threshold_on or kinds))
+    threshold = metrics.youden_threshold(np.tile(label, resting.sum()), probability[resting].ravel())
     plain = metrics.measure(label, probability[0], threshold)
-    stressed = metrics.measure(np.tile(label, stress), probability[1:].ravel(), threshold)
-    misled = metrics.auc(np.tile(label[conflicting], stress), probability[1:, conflicting].ravel())
+    said = {kind: probability[np.array(kinds) == kind] for kind in dict.fromkeys(kinds)}
+    stressed = metrics.measure(np.tile(label, kinds.count("stress")), said["stress"].ravel(), threshold)
+    misled = metrics.auc(np.tile(label[conflicting], kinds.count("stress")), said["stress"][:, conflicting].ravel())
+    other = {f"{kind}_auc": metrics.auc(np.tile(label, len(own)), own.ravel()) for kind, own in said.items()}
+    other = {name: other[name] for name in ("swap_auc", "conflict_auc") if name in other}
     unseen = {} if held_out is None else {"heldout_auc": float(np.mean([metrics.auc(label, own) for own in held_out]))}
     return {
         "seed": run.batches.seed,
         **{f"val_{name}": plain[name] for name in ("auc", "accuracy")},
         **{f"stress_{name}": stressed[name] for name in ("auc", "accuracy", "sensitivity", "specificity")},
-        **{"bias_conflicting_auc": misled, **unseen, "threshold": threshold},
+        **{**other, "bias_conflicting_auc": misled, **unseen, "threshold": threshold},
         **{"epochs": len(run.rows), "best_epoch": run.best_epoch, "weights_sha256": weights_sha256(network)},
     }
 
@@ -395,12 +438,30 @@ def timing(runs: dict[str, Run]) -> dict:
     }
 
 
-def median_seed(seeds: pd.DataFrame, figure: str = "stress_auc") -> int:
-    """The ``seed`` whose `figure` is in the middle; of an even number, the lower one of the two in the middle.
-
-    What is shown of it is then what a reader should expect, not the luckiest training.
-    """
+def median_seed(seeds: pd.DataFrame, figure: str) -> int:
+    """The ``seed`` whose `figure` is in the middle; of an even number, the lower one of the two in the middle."""
     return int(seeds.sort_values(figure).seed.iloc[(len(seeds) - 1) // 2])
+
+
+def noise_between(label, probability, times: np.ndarray) -> tuple[float, float]:
+    """By how much the AUCs of some networks differ, and by how much the choice of patients alone makes them differ.
+
+    `probability` has shape (networks, draws, images), and `times` comes from `metrics.resample`. Returns the standard
+    deviation of the networks' AUCs, and the root mean square, over resamples, of how far their distances from the
+    common mean move. Where the first is not well above the second, the networks can't be ranked by this figure.
+    """
+    draws = len(probability[0])
+    truth, times = np.tile(label, draws), np.tile(times, draws)
+    resampled = np.array([metrics.spread(truth, own.ravel(), 0.5, times)["auc"] for own in probability])
+    found = np.array([metrics.auc(truth, own.ravel()) for own in probability])
+    moved = resampled - resampled.mean(axis=0) - (found - found.mean())[:, None]
+    more = len(found) / max(1, len(found) - 1)  # as for the deviation of a sample
+    return float(np.sqrt(found.var() * more)), float(np.sqrt((moved**2).mean() * more))
+
+
+def members(ensemble: keras.Model) -> list[keras.Model]:
+    """The networks of ``04_ensemble.keras`` or ``04_plain.keras``, in the order of its outputs: one a seed."""
+    return [layer for layer in ensemble.layers if isinstance(layer, keras.Model)]
 
 
 def save_checked(model: keras.Model, pictures: np.ndarray):

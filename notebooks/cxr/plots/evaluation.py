@@ -4,10 +4,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from ..shortcuts import WORDS
-from .style import BLUE, DOTTED, GRAY, GREEN, VERMILION, intervals, name_rows
+from .style import BLUE, DOTTED, GRAY, GREEN, VERMILION, grid, intervals, name_rows, outline
 
 
 def roc(bands: dict[str, tuple[str, pd.DataFrame]], points: dict[str, dict], whole: bool = False) -> Figure:
@@ -122,6 +124,73 @@ def robustness(table: pd.DataFrame) -> Figure:
     right.set_title("AUC lost (95% interval)")
     for axis in (left, right):
         name_rows(axis, table.change, 0.6, 0.6)
+    return figure
+
+
+def swap(cells: dict[str, np.ndarray], lungs_label, body_label, figures: dict[str, dict]) -> Figure:
+    """Do the lungs decide, or the body? The answer to every pair of them, and beside it the shares of the variance.
+
+    Rows are lungs, columns bodies, the normal ones first: a network that reads lungs has two bands one above the other,
+    one that reads bodies two bands side by side.
+
+    Parameters
+    ----------
+    cells : dict of name to ndarray, shape (lungs, bodies)
+        Log-odds of each network less those of its threshold: above 0 it says pneumonia.
+    lungs_label, body_label : ndarray of 0 and 1
+    figures : dict of name to what `swaps.measure` returns
+    """
+    lungs_label, body_label = np.asarray(lungs_label, int), np.asarray(body_label, int)
+    down, right = (np.argsort(label, kind="stable") for label in (lungs_label, body_label))
+    wide = len(cells)
+    figure, axes = plt.subplots(1, wide + 1, figsize=(9.4, 3.9), width_ratios=[*[1] * wide, 1.1])
+    colors = LinearSegmentedColormap.from_list("answer", [BLUE, "white", VERMILION])
+    lungs_at, body_at = (np.bincount(label, minlength=2) for label in (lungs_label, body_label))
+    for axis, (name, odds) in zip(axes, cells.items()):
+        axis.imshow(odds[down][:, right], cmap=colors, vmin=-5, vmax=5, aspect="auto", interpolation="nearest")
+        axis.axhline(lungs_at[0] - 0.5, color="black", linewidth=1)
+        axis.axvline(body_at[0] - 0.5, color="black", linewidth=1)
+        middle = [[(count[0] - 1) / 2, count[0] + (count[1] - 1) / 2] for count in (body_at, lungs_at)]
+        axis.set_xticks(middle[0], ["normal\nbody", "sick\nbody"])
+        axis.set_yticks(middle[1], ["normal lungs", "sick lungs"] if axis is axes[0] else [], rotation=90, va="center")
+        axis.tick_params(length=0)
+        axis.set_title(name)
+    names, left = list(figures), np.zeros(len(figures))
+    for part, color in (("lungs", GREEN), ("both", "#DDDDDD"), ("body", GRAY)):
+        share = np.array([figures[name][part]["value"] for name in names])
+        axes[-1].barh(range(len(names)), share, left=left, color=color, height=0.5, label=part)
+        for y, (start, value) in enumerate(zip(left, share)):
+            if value > 0.08:
+                ink = "black" if part == "both" else "white"
+                axes[-1].text(start + value / 2, y, f"{value:.0%}", ha="center", va="center", color=ink, fontsize=10)
+        left += share
+    axes[-1].set(xlim=(0, 1), title="what the answer\ngoes with")
+    axes[-1].xaxis.set_major_formatter(PercentFormatter(1))
+    name_rows(axes[-1], [name.replace(" ", "\n", 1) for name in names], 0.6, 1.0)
+    axes[-1].legend(frameon=False, fontsize=9, loc="lower center", ncols=3, columnspacing=1, handlelength=1)
+    return figure
+
+
+def same_lungs(pictures, fields, titles: list[str], said: dict[str, list[tuple[float, bool]]]) -> Figure:
+    """The same lungs in two bodies, and under each film what some networks say of it.
+
+    Parameters
+    ----------
+    pictures, fields : arrays of shape (images, size, size)
+        The films, and their lungs (bool), drawn as a line.
+    titles : list of str, one a film
+    said : dict of name of a network to a (probability, called pneumonia) for each film
+    """
+    count = len(pictures)
+    figure = grid(pictures, titles, columns=count, side=9.4 / count)
+    for i, (axis, field) in enumerate(zip(figure.axes, fields)):
+        outline(axis, field)
+        axis.title.set_fontsize(10)
+        for line, (name, answers) in enumerate(said.items()):
+            probability, called = answers[i]
+            words = f"{name}: {'pneumonia' if called else 'normal'} ({probability:.2f})"
+            color = VERMILION if called else BLUE
+            axis.text(0, -0.07 - 0.09 * line, words, transform=axis.transAxes, fontsize=9, color=color, va="center")
     return figure
 
 

@@ -8,68 +8,81 @@ from matplotlib.figure import Figure
 from .style import BLUE, DOTTED, GRAY, GREEN, VERMILION, intervals, name_rows, say
 
 
-def curves(history: pd.DataFrame, best: int) -> Figure:
+def curves(history: pd.DataFrame, best: int, name: str) -> Figure:
     """Loss, accuracy and AUC of training and validation over the epochs, the epoch that was kept, `best`, marked.
 
-    `history` has ``epoch``, ``loss``, ``accuracy``, ``auc``, and the last three with ``val_`` before them.
+    `history` has ``epoch``, ``loss``, ``accuracy``, ``auc``, and the last three with ``val_`` before them; `name` says
+    whose they are.
     """
     figure, axes = plt.subplots(1, 3, figsize=(9.4, 3.2))
-    for axis, name, title in zip(axes, ("loss", "accuracy", "auc"), ("Loss", "Accuracy", "AUC")):
-        axis.plot(history.epoch, history[name], color=GRAY, linewidth=2, label="training")
-        axis.plot(history.epoch, history[f"val_{name}"], color=GREEN, linewidth=2, label="validation")
+    for axis, figure_name, title in zip(axes, ("loss", "accuracy", "auc"), ("Loss", "Accuracy", "AUC")):
+        axis.plot(history.epoch, history[figure_name], color=GRAY, linewidth=2, label="training")
+        axis.plot(history.epoch, history[f"val_{figure_name}"], color=GREEN, linewidth=2, label="validation")
         axis.axvline(best, **DOTTED | {"color": "black"})
-        axis.set(title=title, xlabel="epoch")
+        axis.set(title=f"{title}, {name}" if title == "Loss" else title, xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
-    for axis, name, room, top in ((axes[1], "accuracy", 0.05, 1.005), (axes[2], "auc", 0.03, 1.003)):
-        low = history[[name, f"val_{name}"]].quantile(0.1).min()
-        axis.set_ylim(max(0.4, low - room), top)
     axes[0].legend(frameon=False)
     say(axes[0], "kept", best, axes[0].get_ylim()[1], (3, -10))
     return figure
 
 
 def ablation(table: pd.DataFrame) -> Figure:
-    """Validation AUC of every row: as it is, under stress, there where clues mislead, and under held-out changes.
+    """Validation AUC of every row: with the lungs in a body of the other class; as it is, stressed, held-out changes.
 
-    Each mark is a seed, each line their mean. `table` has one row a training: ``row`` (its name), ``val_auc``,
-    ``stress_auc``, ``bias_conflicting_auc``, ``heldout_auc``.
+    Each mark is a seed, each line their mean. `table` has one row a training: ``row`` (its name), ``conflict_auc``,
+    ``val_auc``, ``stress_auc``, ``heldout_auc``.
     """
-    columns = ["val_auc", "stress_auc", "bias_conflicting_auc", "heldout_auc"]
-    titles = ["as it is", "stressed", "clues\nmislead", "not\npractised"]
     names = table.row.unique()
-    low = table[columns].min(axis=None) - 0.01
-    figure, axis = plt.subplots(figsize=(9.4, 0.42 * len(names) + 1.1))
-    for i, (column, title, color) in enumerate(zip(columns, titles, (GRAY, BLUE, VERMILION, GREEN))):
-        own, at = table.groupby("row", sort=False)[column], 1 + (1 - low) / 8 * (0.2 + i)
-        axis.scatter(table[column], own.ngroup(), s=32, color=color, alpha=0.6, linewidths=0, zorder=2)
-        for y, mean in enumerate(own.mean()):
-            axis.plot([mean, mean], [y - 0.33, y + 0.33], color=color, linewidth=2.5, zorder=3)
-            axis.text(at, y, f"{mean:.3f}", va="center", fontsize=10, color=color)
-        axis.text(at, -0.75, title, fontsize=9, color=color, va="bottom")
-    axis.set(xlim=(low, 1.0), xlabel="validation AUC; marks: seeds, lines: means")
-    axis.grid(axis="y", color="#eeeeee", zorder=0)
-    name_rows(axis, names, 0.6, 0.6)
+    panels = [
+        ("lungs in a body\nof the other class", [("conflict_auc", "", VERMILION)]),
+        ("lungs in\ntheir own body", [("val_auc", "as\nit is", GRAY), ("stress_auc", "stres-\nsed", BLUE)]),
+    ]
+    panels[1][1].append(("heldout_auc", "not prac-\ntised", GREEN))
+    size = (9.4, 0.42 * len(names) + 1.3)
+    figure, axes = plt.subplots(1, 2, figsize=size, width_ratios=[1, 2], sharey=True)
+    for axis, (title, columns) in zip(axes, panels):
+        low = table[[column for column, *_ in columns]].min(axis=None)
+        low = low - 0.05 * (1 - low)
+        for i, (column, word, color) in enumerate(columns):
+            own = table.groupby("row", sort=False)[column]
+            at = 1 + (1 - low) * (0.04 + 0.17 * i if len(columns) > 1 else 0.04)
+            axis.scatter(table[column], own.ngroup(), s=32, color=color, alpha=0.6, linewidths=0, zorder=2)
+            for y, mean in enumerate(own.mean()):
+                axis.plot([mean, mean], [y - 0.33, y + 0.33], color=color, linewidth=2.5, zorder=3)
+                axis.text(at, y, f"{mean:.3f}", va="center", fontsize=10, color=color)
+            axis.text(at, -0.7, word, fontsize=9, color=color, va="bottom")
+        axis.set(xlim=(low, 1.0), xlabel="validation AUC")
+        axis.set_title(title, pad=10)
+        axis.grid(axis="y", color="#eeeeee", zorder=0)
+        name_rows(axis, names, 0.6, 0.6)
     return figure
 
 
-def seed_points(table: pd.DataFrame, others: pd.DataFrame, name: str = "this network") -> Figure:
+def seed_points(
+    table: pd.DataFrame, others: pd.DataFrame, name: str = "this network", plain: pd.DataFrame | None = None
+) -> Figure:
     """Accuracy and AUC on test of every seed (dots), their mean (line), and the answers they are held against.
 
-    `table` has ``accuracy`` and ``auc``, one row a seed of the network called `name`; `others` has ``answer``,
-    ``accuracy``, ``auc`` (NaN where none was published).
+    `table` has ``accuracy`` and ``auc``, one row a seed of the network called `name`; `plain`, if there is one, the
+    same of the plain CNN; `others` has ``answer``, ``accuracy``, ``auc`` (NaN where none was published).
     """
     columns = ["accuracy", "auc"]
-    rows = [f"{name}, {len(table)} seeds", *others.answer]
-    low = min(0.85, pd.concat([table, others])[columns].min(axis=None) - 0.05)
-    figure, axes = plt.subplots(1, 2, figsize=(9.4, 0.36 * len(others) + 1.3), sharey=True)
+    trained = {name: (table, VERMILION)} | ({} if plain is None else {"plain CNN": (plain, BLUE)})
+    rows = [*(f"{who}, {len(own)} seeds" for who, (own, _) in trained.items()), *others.answer]
+    lowest = pd.concat([own[columns] for own, _ in trained.values()] + [others[columns]]).min(axis=None)
+    low, first = min(0.85, lowest - 0.05), len(trained)
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 0.36 * len(rows) + 0.94), sharey=True)
     for axis, what, title in zip(axes, columns, ("accuracy", "AUC")):
-        mean = table[what].mean()
-        axis.scatter(table[what], [0] * len(table), color=VERMILION, s=45, alpha=0.7)
-        axis.plot([mean, mean], [-0.35, 0.35], color=VERMILION, linewidth=3)
-        axis.axvline(mean, **DOTTED | {"color": VERMILION}, zorder=0)
-        axis.scatter(others[what], np.arange(len(others)) + 1, color="black", s=35)
-        for y, value in enumerate([mean, *others[what]]):
-            say(axis, f"{value:.3f}", value, y)
+        means, ends = list[float](), list[float]()
+        for y, (own, color) in enumerate(trained.values()):
+            means.append(own[what].mean())
+            ends.append(own[what].max())
+            axis.scatter(own[what], [y] * len(own), color=color, s=45, alpha=0.7)
+            axis.plot([means[y]] * 2, [y - 0.35, y + 0.35], color=color, linewidth=3)
+        axis.axvline(means[0], **DOTTED | {"color": VERMILION}, zorder=0)
+        axis.scatter(others[what], np.arange(len(others)) + first, color="black", s=35)
+        for y, (value, end) in enumerate(zip([*means, *others[what]], [*ends, *others[what]])):
+            say(axis, f"{value:.3f}", end, y)
         axis.set(title=title, xlim=(low, 1 + 0.11 * (1 - low)))
         name_rows(axis, rows, 0.7, 0.6)
     return figure

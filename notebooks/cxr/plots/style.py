@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -43,6 +44,12 @@ def grid(pictures, titles=(), columns: int = 6, rows=(), side: float = 1.7, colo
     for axis, name in zip(axes[:, 0], rows):
         axis.set_ylabel(name, fontsize=11)
     return figure
+
+
+def outline(axis: Axes, field: np.ndarray, color: str = "#E69F00") -> None:
+    """The edge of a field (bool, of a picture's shape) as a line; none where it is empty or the whole picture."""
+    if field.any() and not field.all():
+        axis.contour(field, [0.5], colors=color, linewidths=1.2)
 
 
 def name_rows(axis: Axes, names, above: float = 0.5, below: float = 0.5) -> None:

@@ -23,7 +23,9 @@ from .paths import Problem, shown
 
 COMMENT = "SYNTHETIC practice set"
 CARD = "practice.json"  # in a set's folder: what was drawn there
-VERSION = 1  # raise it whenever the same seed gives other pictures
+MASKS = "lung_masks.npz"  # beside it: where the lungs are, as for the real films
+SIDE = 160  # of a mask, pixels
+VERSION = 2  # raise it whenever the same seed gives other pictures or masks
 FEWEST = 40  # images; below it, train and test cannot both hold two patients of each kind
 Film = namedtuple("Film", "path kind patient copy")  # a copy is byte for byte the film before it
 SHOTS = dict.fromkeys(("bacteria", "virus"), [1] * 6 + [2] * 3 + [3, 3, 5])  # films of one patient, by frequency
@@ -31,6 +33,7 @@ SHOTS["normal"] = [1] * 9 + [2]
 COPIES = {("train", "normal"): 1, ("train", "bacteria"): 2, ("train", "virus"): 1, ("test", "bacteria"): 1}
 MU_SOFT, MU_BONE = 0.20, 0.55  # 1/cm at about 60 keV; bone is what it adds to the tissue it displaces
 LUNG_AIR = 0.72  # share of an inflated lung that is air
+LUNG = 1.2  # centimetres of air in the beam from which a pixel counts as lung
 CM = 10.0  # centimetres in one half chest width, a child of about four
 RIB, RIB_BONE = 0.031, 0.62  # radius of a rib, and how much of it is bone and not marrow
 DRAWN_WIDTH = 256  # pixels; the model is computed no wider, larger films are scaled up before the noise
@@ -159,7 +162,7 @@ def _swept(places, volumes, pose, shape, radius):
 
 
 def _attenuation(b, pose, shape):
-    """Sum of mu * path length for every pixel (Beer and Lambert)."""
+    """Sum of mu * path length for every pixel (Beer and Lambert), and the path through the air of healthy lungs."""
     h, w = shape
     z = (np.arange(w) - w / 2 + 1j * (np.arange(h)[:, None] - h / 2)) * pose.scale + pose.shift
     pixel, curves = abs(pose.scale), _long_bones(b)
@@ -171,7 +174,7 @@ def _attenuation(b, pose, shape):
     lungs, other_air = _air(z, b, body, pose.breath)
     air = lungs * (1 - _disease(z, b, tree)) - 1.3 * b.vessels * tree * np.clip(lungs / 2, 0, 1)
     soft = np.clip(body - np.clip(air, 0, None) - other_air, 0, None)
-    return MU_SOFT * soft + MU_BONE * bones * np.clip(body / 4, 0, 1)
+    return MU_SOFT * soft + MU_BONE * bones * np.clip(body / 4, 0, 1), lungs
 
 
 def _expose(rng, attenuation, size):
@@ -190,8 +193,11 @@ def _expose(rng, attenuation, size):
     return (255 * np.clip((tone - black) / u(0.86, 1.0), 0, 1)).astype(np.uint8)
 
 
-def _dress(rng, film):
-    """What lies on the film beside the patient: ECG lead or tube, side marker, the collimator's edge."""
+def _dress(rng, film, lungs):
+    """What lies on the film beside the patient: ECG lead or tube, side marker, the collimator's edge.
+
+    Returns the film, and the part of the mask `lungs`, of its shape, that the edge leaves.
+    """
     (h, w), u, image = film.shape, rng.uniform, Image.fromarray(film)
     pen, thing = ImageDraw.Draw(image), u()
     x, y, slant, down = (u((0.25, 0.2, -0.6, 0.4), (0.75, 0.8, 0.6, 0.9)) * (w, h, w, h)).tolist()
@@ -204,20 +210,32 @@ def _dress(rng, film):
         letter, at = ("R", u(0.02, 0.1)) if u() < 0.9 else ("L", u(0.88, 0.93))
         pen.text((at * w, u(0.03, 0.4) * h), letter, fill=250, font=ImageFont.load_default(w * u(0.04, 0.07)))
     edge = tuple((u(0, 0.06, 4) * (w, h, w, h) * (u() < 0.25)).astype(int).tolist())
-    return np.array(ImageOps.expand(ImageOps.crop(image, edge), edge))
+    film, lungs = (ImageOps.expand(ImageOps.crop(one, edge), edge) for one in (image, Image.fromarray(lungs)))
+    return np.array(film), np.array(lungs)
 
 
 def draw_chest(rng, kind, size, patient=None):
     """Draw one film of `kind` "normal", "bacteria" or "virus": uint8 of shape `size`, (height, width) in pixels.
 
-    `rng` decides positioning, exposure and what lies on the film; `patient`, an int or several, is the seed of anatomy
-    and disease, which the films of one patient share (default: drawn from `rng`).
+    Arguments as for `draw_chest_and_lungs`.
+    """
+    return draw_chest_and_lungs(rng, kind, size, patient)[0]
+
+
+def draw_chest_and_lungs(rng, kind, size, patient=None):
+    """Draw one film, and the mask of its lungs (255 in a lung, else 0): both uint8 of shape `size`.
+
+    `kind` is "normal", "bacteria" or "virus", `size` is (height, width) in pixels. `rng` decides positioning, exposure
+    and what lies on the film; `patient`, an int or several, is the seed of anatomy and disease, which the films of one
+    patient share (default: drawn from `rng`).
     """
     body = _anatomy(np.random.default_rng(rng.integers(2**32) if patient is None else patient), kind)
     shape, n = tuple(round(side * min(1, DRAWN_WIDTH / size[1])) for side in size), rng.normal
     pose = SimpleNamespace(scale=2 * np.clip(n(1.28, 0.09), 1.12, 1.55) / shape[1] * np.exp(1j * n(0, 0.035)))
     pose.shift, pose.breath = n(0, 0.05) + 1j * n(-0.11, 0.07), np.clip(n(1, 0.09), 0.72, 1.15)
-    return _dress(rng, _expose(rng, _attenuation(body, pose, shape), tuple(size)))
+    attenuation, air = _attenuation(body, pose, shape)
+    lungs = Image.fromarray(((air > LUNG) * 255).astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST)
+    return _dress(rng, _expose(rng, attenuation, tuple(size)), np.array(lungs))
 
 
 def plan(images=600, seed=0):
@@ -249,39 +267,50 @@ def plan(images=600, seed=0):
 
 
 def _write(path, film, key, seed):
-    """Draw one file; in the real set too, normal films are the larger ones and only pneumonia has RGB."""
+    """Draw one file; in the real set too, normal films are the larger ones and only pneumonia has RGB.
+
+    Returns the mask of its lungs, squeezed into a square of side `SIDE` and packed, a bit a pixel.
+    """
     rng, normal = np.random.default_rng([seed, 1, key]), film.kind == "normal"
     width = np.clip(rng.normal(304 if normal else 294, 50), 180, 420)
     height = width / np.clip(rng.normal(1.28 if normal else 1.34, 0.15), 1, 1.9)
     patient = [seed, 2, "nbv".index(film.kind[0]), film.patient]
-    image = Image.fromarray(draw_chest(rng, film.kind, (int(height), int(width)), patient))
+    film_drawn, lungs = draw_chest_and_lungs(rng, film.kind, (int(height), int(width)), patient)
+    image = Image.fromarray(film_drawn)
     if key % 16 == 0 and film.path.startswith("train/PNEUMONIA"):
         image = image.convert("RGB")
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, quality=int(rng.integers(75, 96)), comment=COMMENT.encode())
+    squeezed = Image.fromarray(lungs).resize((SIDE, SIDE), Image.Resampling.BOX)
+    return np.packbits(np.asarray(squeezed) > 127)
 
 
 def draw(folder, images=600, seed=0):
     """Draw a practice set of `images` files, at least 40, or return at once where `folder` already holds this one.
 
     The same seed and number give the same bytes. `folder` is new, empty, or has another practice set, which is
-    replaced; a `Problem` if it holds other files. Returned with ``{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`` in it.
+    replaced; a `Problem` if it holds other files. Returned with ``{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`` in it,
+    and ``lung_masks.npz``, as it comes with the real films: ``path``, ``bits`` (packed masks) and ``side``.
     """
     folder, films = Path(folder).resolve(), plan(images, seed)
     card = json.dumps({"what": COMMENT, "images": images, "seed": seed, "version": VERSION})
-    old = (folder / CARD).read_text() if (folder / CARD).is_file() else "{}"
-    if old == card and all((folder / film.path).is_file() for film in films):
+    old, own = (folder / CARD).read_text() if (folder / CARD).is_file() else "{}", (folder / CARD, folder / MASKS)
+    if old == card and all(path.is_file() for path in (folder / MASKS, *(folder / film.path for film in films))):
         return folder
-    if folder.exists() and sum(path.is_file() for path in folder.rglob("*")) > json.loads(old).get("images", -1) + 1:
+    there = [path for path in folder.rglob("*") if path.is_file() and (old == "{}" or path not in own)]
+    if len(there) > json.loads(old).get("images", 0):
         raise Problem(f"{shown(folder)} holds files that are no practice set: name a new or empty folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        part = Path(scratch) / "part"
+        part, bits = Path(scratch) / "part", []
         for key, film in enumerate(films):
             if film.copy:
                 shutil.copyfile(part / films[key - 1].path, part / film.path)
+                bits.append(bits[-1])
             else:
-                _write(part / film.path, film, key, seed)
+                bits.append(_write(part / film.path, film, key, seed))
+        names = np.array([film.path for film in films])
+        np.savez_compressed(part / MASKS, path=names, bits=np.stack(bits), side=np.array(SIDE))
         (part / CARD).write_text(card)
         if folder.exists():
             folder.rename(Path(scratch) / "past")

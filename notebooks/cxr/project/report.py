@@ -64,11 +64,13 @@ def figures() -> str:
     """README's table of results; a Problem where they are missing, stale, or come from the practice set."""
     step = Step("00_readme")
     metrics, run = step.read("05_metrics.json"), step.read("04_run.json")
-    kept = step.read("04_seeds.csv").set_index("seed").loc[run["kept_seed"]]
+    kept, plain_kept = (
+        step.read(f"04_{name}.csv").set_index("seed").loc[run["kept_seed"]] for name in ("seeds", "plain_seeds")
+    )
     if metrics["synthetic"]:
         remedy = "run the notebooks on the real X-rays before README quotes it"
         raise Problem(f"results/05_metrics.json comes from the SYNTHETIC practice set: {remedy}.")
-    return _fill("readme_figures.md.j2", metrics=metrics, run=run, kept=kept)
+    return _fill("readme_figures.md.j2", metrics=metrics, run=run, kept=kept, plain_kept=plain_kept)
 
 
 def beyond() -> str:

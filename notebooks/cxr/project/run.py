@@ -21,7 +21,9 @@ from .paths import ROOT, Problem, cache_dir, results_dir, shown, whole
 
 CORE = ("01", "02", "03", "04", "05")  # what is run where no notebook is named
 QUICK: dict[str, dict] = {  # parameters of a run on a tiny drawn set, to see that the chain holds
-    "04": {"EPOCHS": 2, "SEEDS": 2, "PLAIN_EPOCHS": 1, "ABLATION_SEEDS": 1, "ABLATION_EPOCHS": 1},
+    "02": {"BODY_EPOCHS": 1},
+    "03": {"LUNG_EPOCHS": 1, "STRESS_DRAWS": 2, "SWAP_DRAWS": 1},
+    "04": {"EPOCHS": 2, "SEEDS": 2, "ABLATION_SEEDS": 1, "ABLATION_EPOCHS": 1},
     "05": {"RESAMPLES": 200},
     "06": {"RESAMPLES": 200},
     "07": {"BACKBONES": "MobileNetV2 0.35", "SEEDS": 2, "TUNING_EPOCHS": 2, "IMAGE_SIZE": 96, "RESAMPLES": 200},

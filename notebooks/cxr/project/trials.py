@@ -18,7 +18,7 @@ from .paths import ROOT, Problem, cache_dir, command, results_dir, shown, whole
 TABLE = ROOT / "benchmarks" / "trials.csv"
 MEASURED = "make trials"  # in the column source; other rows were typed in
 STEPS = ("02", "03", "04")  # what a trial runs by itself: from the split to the training
-AUCS = ["val_auc", "stress_auc", "bias_conflicting_auc", "heldout_auc"]
+AUCS = ["val_auc", "stress_auc", "swap_auc", "conflict_auc", "bias_conflicting_auc", "heldout_auc"]
 COLUMNS = ["trial", "settings", "source", "data_set", "seeds", "epochs", *AUCS, "seconds", "parameters", "code"]
 PRINTED = ["trial", "settings", "seeds", "epochs", *AUCS, "seconds", "parameters", "source"]
 FOLDER = r"\w[\w.=-]{0,79}"  # what may be the name of a trial

@@ -90,7 +90,7 @@ def _refuse_strangers(data: Path) -> None:
         if any((folder / split).exists() for split in SPLITS):
             lack = " and ".join(f"{split}/" for split in ("train", "test") if not _classes(folder / split))
             raise Problem(f"{shown(folder)}/ lacks {lack} with a folder per class: {aside}.")
-    harmless = (".md", ".txt", ".zip", ".part", ".crdownload", ".ini", ".db")
+    harmless = (".md", ".txt", ".zip", ".part", ".crdownload", ".ini", ".db", ".npz")
     names = sorted(path.name for path in data.iterdir() if not path.name.lower().endswith(harmless))
     if others := [name for name in names if not name.startswith((".", "_"))]:
         raise Problem(f"{shown(data)}/ holds {', '.join(others[:3])} but no train/ and test/: {aside}.")
