@@ -96,11 +96,6 @@ def located(
     return masks, known, words + "."
 
 
-def pack(masks: np.ndarray) -> np.ndarray:
-    """Masks as ``lung_masks.npz`` keeps them: a pixel a bit, uint8 of shape (images, bytes)."""
-    return np.packbits((masks > 127).reshape(len(masks), -1), axis=1)
-
-
 def resized(pictures: np.ndarray, size: int) -> np.ndarray:
     """Pictures or masks at another size, uint8 of shape (images, size, size)."""
     if pictures.shape[1] == size:
