@@ -12,7 +12,8 @@ help:
 	@echo "make run DOWNLOAD=1            fetch the X-rays from Kaggle first (1.2 GB, no account needed)"
 	@echo "make run NOTEBOOKS=\"04 05\"     only these: train and evaluate"
 	@echo "make run NOTEBOOKS=all         all of them: explain, transfer, subtypes, your own films, another hospital"
-	@echo "make predict FILES=folder      answers for your own pictures (JPEG, PNG, DICOM), or \"cannot tell\" and why"
+	@echo "make predict FILES=folder      answers for your own pictures (JPEG, PNG, DICOM), or \"cannot tell\" and why:"
+	@echo "                               predictions.csv, .json, .html; again: new and changed files; ANYWAY=1: refused ones, too, marked"
 	@echo "make run SET=\"SEEDS=1\"         a trial with other parameters, in .cache/trials; results/ stays as it is"
 	@echo "make run TRIAL=name            a trial of changed code, with or without SET"
 	@echo "make trials                    what the trials reached on validation, as a table; benchmarks/trials.csv keeps it"
@@ -22,8 +23,8 @@ help:
 	@echo "make colab                     all of them on stand-ins for Colab and Kaggle (as root on Linux; an hour)"
 	@echo "make jupyter                   open the notebooks in JupyterLab"
 	@echo "make lint                      check style and layout, and the types of modules"
-	@echo "make render                    run all of them, then write the figures into README: before a commit of results"
-	@echo "make figures                   write the figures of results/ into README"
+	@echo "make render                    run all of them, then write their figures into README and docs/: before a commit"
+	@echo "make figures                   write the figures of results/ into README, docs/ and benchmarks/"
 	@echo "make stale                     which results come from older code, and what changed"
 	@echo "make restamp                   after a rewrite: are all numbers still the same?"
 	@echo "make badges REPO=owner/name    point the Colab links at your copy on GitHub"
@@ -45,7 +46,7 @@ trials: setup
 
 predict: setup
 	@test -n "$(FILES)" || { echo "Name a picture or a folder of pictures: make predict FILES=folder"; exit 1; }
-	@place=$$(realpath "$(FILES)") && to=$$PWD/predictions.csv && cd notebooks && exec ../$(PY) -m cxr.predict "$$place" --to "$$to"
+	@place=$$(realpath "$(FILES)") && to=$$PWD/predictions.csv && cd notebooks && exec ../$(PY) -m cxr.predict "$$place" --to "$$to" $(if $(ANYWAY),--anyway)
 
 ablation:
 	@$(MAKE) run NOTEBOOKS=04 SET="ABLATION_SEEDS=3" TRIAL= INTO_RESULTS=1

@@ -108,9 +108,12 @@ ARTIFACTS = {
         "10_external.json",
         "10_predictions.csv",
         "10_shift.csv",
-        "10_roc.png",
+        "10_learning.csv",
+        "10_answers.png",
         "10_shift.png",
+        "10_roc.png",
         "10_calibration.png",
+        "10_learning.png",
     ],
 }
 

@@ -443,3 +443,11 @@ def test_bias_conflicting_are_the_held_out_films_whose_clues_point_the_other_way
     assert found.shape == (100,) and 0.4 < found.mean() < 0.75
     assert held[found & (own == 0)].mean() > held[~found & (own == 0)].mean() + 0.3
     assert held[found & (own == 1)].mean() < held[~found & (own == 1)].mean() - 0.3
+
+
+def test_what_clues_alone_say_of_three_kinds():
+    rng, code = np.random.default_rng(0), np.arange(600) % 3
+    facts = pd.DataFrame({"clue": code + rng.normal(0, 0.4, 600), "noise": rng.random(600)})
+    said = shortcuts.told_by_clues(facts[:450], code[:450], facts[450:])
+    assert said.shape == (150, 3) and np.allclose(said.sum(axis=1), 1)
+    assert (said.argmax(axis=1) == code[450:]).mean() > 0.7

@@ -551,7 +551,7 @@ def test_at_home_it_steps_into_notebooks_and_does_nothing_else(github, repositor
 def fork(tmp_path):
     """jane's copy of the project as GitHub's runner checks it out, and the repository behind it."""
     tree, bare = tmp_path / "work", tmp_path / "github.git"
-    for name in ("README.md", "Makefile", ".github", "notebooks"):
+    for name in ("README.md", "Makefile", ".github", "docs", "notebooks"):
         if (TOP / name).is_dir():
             shutil.copytree(TOP / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
         else:
@@ -602,14 +602,15 @@ def test_the_workflow_points_a_copy_at_itself_once(fork):
     assert heads[0] == heads[1] and fork.git("rev-list", "--count", heads[0]).strip() == "2"
     assert sorted(fork.git("diff", "--name-only", f"{heads[0]}~", heads[0]).split()) == [
         "README.md",
+        "docs/chain.md",
         *(f"notebooks/{notebook.name}" for notebook in NOTEBOOKS),
     ]
     fork.git("reset", "-q", "--hard", "origin/main")
-    for name in ("README.md", *(f"notebooks/{notebook.name}" for notebook in NOTEBOOKS)):
+    for name in ("README.md", "docs/chain.md", *(f"notebooks/{notebook.name}" for notebook in NOTEBOOKS)):
         text = (fork.tree / name).read_text(encoding="utf-8")
         addresses = set(re.findall(r"(?:github\.com|/github)/([\w.-]+/[\w.-]+?)(?=[/)\s\"]|$)", text))
-        assert addresses - {"keras-team/keras"} == {"jane/lungs"}, name
-        if name != "README.md":
+        assert addresses - {"keras-team/keras", "ml-workgroup/covid-19-image-repository"} == {"jane/lungs"}, name
+        if not name.endswith(".md"):
             assert "".join(cells(fork.tree / name)[1]["source"]) == first_cell("jane/lungs")
             assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
     ruff = [
@@ -703,16 +704,25 @@ def test_those_that_train_nothing_say_that_they_need_no_gpu():
     }
 
 
-def test_the_same_times_stand_in_readme_makefile_and_notebook():
-    readme = (TOP / "README.md").read_text(encoding="utf-8")
+def test_the_same_times_stand_in_readme_docs_makefile_and_notebook():
+    readme, page, makefile = (
+        (TOP / name).read_text(encoding="utf-8") for name in ("README.md", "docs/chain.md", "Makefile")
+    )
     seeds = seconds("04")
-    everything = sum(sum(seconds(number)) for number in TRAINING)
-    said = re.search(r"about (\d+) minutes for each of the five seeds", readme)
-    assert int(said[1]) == round(sum(seeds) / len(seeds) / 60), "README: make run"
-    hours = {"two": 2, "three": 3, "four": 4, "five": 5}[re.search(r"about (\w+) hours on two cores", readme)[1]]
-    assert everything / 3600 <= hours <= everything / 3600 + 1, "README: make run NOTEBOOKS=all"
-    texts = [path.read_text(encoding="utf-8") for path in (TOP / "Makefile", fingerprint.notebooks()["04"])]
-    for text in (readme, *texts):
+    timings = [TOP / "results" / f"{number}_timing.json" for number in TRAINING]  # the plain CNN's, too
+    everything = sum(sum(json.loads(path.read_text(encoding="utf-8"))["seconds"].values()) for path in timings)
+    said = re.search(r"about (\d+) minutes for each of the five seeds", page)
+    assert int(said[1]) == round(sum(seeds) / len(seeds) / 60) and len(seeds) == 5, "docs/chain.md: make run"
+    hours = {"two": 2, "three": 3, "four": 4, "five": 5}[re.search(r"about (\w+) hours on two cores", page)[1]]
+    assert everything / 3600 <= hours <= everything / 3600 + 1, "docs/chain.md: make run NOTEBOOKS=all"
+    took = json.loads((TOP / "results/04_timing.json").read_text(encoding="utf-8"))["seconds"]
+    whole = int(re.search(r"trains for about (\d+) minutes on two CPU cores", readme)[1])
+    assert abs(sum(took.values()) / 60 - whole) <= 2.5, "README: make run DOWNLOAD=1, with the plain CNN"
+    practice = [re.search(r"practice[^\n]*?about (\d+) minutes", text)[1] for text in (readme, page, makefile)]
+    assert len(set(practice)) == 1, "make run on practice films"
+    assert "in about 12 minutes" in (TOP / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert re.search(r"^make test .*about 12 minutes$", readme, re.MULTILINE)
+    for text in (page, makefile, fingerprint.notebooks()["04"].read_text(encoding="utf-8")):
         for minutes in re.findall(r"ablation[^\n]*?(\d+) minutes on two cores", text):
             assert int(minutes) == ABLATION
         assert re.search(r"ablation[^\n]*?\d+ minutes on two cores", text)

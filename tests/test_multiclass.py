@@ -114,3 +114,12 @@ def test_too_few_kinds_are_named():
     table = kinds_of(["normal", "virus", "bacteria"])
     with pytest.raises(Problem, match="val split has no virus image.*SPLIT_SEED"):
         metrics.class_codes(table[(table.split != "val") | (table.subtype != "virus")])
+
+
+def test_among_the_ill_one_kind_stands_against_the_other(scored):
+    code, probability, _ = scored
+    ill = code > 0
+    share = probability[ill, 2] / probability[ill, 1:].sum(axis=1)
+    assert metrics.ill_auc(code, probability) == pytest.approx(sklearn_metrics.roc_auc_score(code[ill] == 2, share))
+    four = np.full((8, 4), 0.25)
+    assert np.isnan(metrics.ill_auc(np.arange(8) % 4, four))

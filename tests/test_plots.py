@@ -113,3 +113,27 @@ def test_the_same_lungs_are_shown_with_what_each_network_says():
     said = {"plain CNN": [(0.9, True), (0.2, False)], "this network": [(0.8, True), (0.7, True)]}
     found = words(plots.same_lungs(pictures, fields, ["own body", "other body"], said))
     assert "plain CNN: normal (0.20)" in found and "this network: pneumonia (0.70)" in found and "other body" in found
+
+
+def test_places_are_shown_by_class_or_all_films_where_none_is_known():
+    table = pd.DataFrame({"fact": ["edge", "tilt"], "all": [0.9, 0.2], "normal": [0.8, 0.3], "other": [0.7, 0.1]})
+    both = words(plots.apart(table))
+    assert "normal films" in both and "the others" in both and "all films" not in both
+    unknown = words(plots.apart(table.assign(normal=np.nan, other=np.nan)))
+    assert "all films" in unknown and "normal films" not in unknown
+    assert {"the others", "all films"} <= set(words(plots.apart(table.assign(normal=np.nan))))
+
+
+def test_answers_add_up_and_an_empty_group_is_left_out():
+    figure = plots.answers({"one": np.array([0.01, 0.2, 0.5, 0.99]), "none": [], "two": np.full(3, 0.9)}, 0.3)
+    said = words(figure)
+    assert "one\n(4 films)" in said and "two\n(3 films)" in said and not any("none" in text for text in said)
+    assert said.count("25%") >= 4 and said.count("100%") >= 1
+
+
+def test_a_learning_curve_has_a_line_a_way_and_starts_at_none():
+    row = {"accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9, "auc": 0.9, "auc_low": 0.9, "auc_high": 0.9}
+    table = pd.DataFrame([{"way": way, "films": count} | row for count in (0, 20) for way in ("as it is", "b", "c")])
+    figure = plots.learning(table)
+    assert {"as it is", "b", "c", "0", "20"} <= set(words(figure)) and len(figure.axes[0].containers) == 3
+    assert plots.learning(table[table.films == 0]).axes[1].containers

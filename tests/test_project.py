@@ -1,4 +1,4 @@
-"""The project as committed: README against results, settings against each other, no leftovers."""
+"""The project as committed: README and docs/ against results, settings against each other, no leftovers."""
 
 import ast
 import functools
@@ -14,7 +14,8 @@ import pytest
 from cxr.project import artifacts, badges, fingerprint, paths, report
 from cxr.project.paths import ROOT, Problem
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.fixture
@@ -27,23 +28,36 @@ def tracked():
     return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_readme_quotes_the_results_exactly(committed):
-    for name, text in (("figures", report.figures()), ("beyond", report.beyond()), ("speed", report.speed())):
-        assert f"{report.MARKS[name]}\n{text}<!-- end of {name} -->" in README, "run `make figures`"
+@pytest.mark.parametrize("name", report.FILES)
+def test_pages_quote_the_results_exactly(committed, name):
+    page = (ROOT / report.FILES[name][0]).read_text(encoding="utf-8")
+    assert page.count(report.MARKS[name]) == 1
+    assert f"{report.MARKS[name]}\n{report.WRITERS[name]()}<!-- end of {name} -->" in page, "run `make figures`"
 
 
-def test_figures_replace_what_stands_between_the_marks_of_readme(committed, tmp_path, monkeypatch):
-    (tmp_path / "benchmarks").mkdir()
-    shutil.copy(ROOT / "benchmarks/speed.csv", tmp_path / "benchmarks")
-    readme = tmp_path / "README.md"
-    figures = re.compile(f"({report.MARKS['figures']}).*(<!-- end of figures -->)", re.DOTALL)
-    readme.write_text(figures.sub(r"\1\nold\n\2", README), encoding="utf-8")
+def test_figures_replace_what_stands_between_the_marks_of_each_page(committed, tmp_path, monkeypatch):
+    pages = {file: (ROOT / file).read_text(encoding="utf-8") for file, _ in report.FILES.values()}
+    for file in ("benchmarks/speed.csv", *report.STRIP):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    for name, (file, _) in report.FILES.items():
+        block = re.compile(f"({re.escape(report.MARKS[name])}).*(<!-- end of {name} -->)", re.DOTALL)
+        pages[file] = block.sub(r"\1\nold\n\2", pages[file])
+    for file, text in pages.items():
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    narrow = tmp_path / report.STRIP[1]
+    narrow.unlink()
     monkeypatch.setattr(report, "ROOT", tmp_path)
     report.write_figures()
-    assert readme.read_text(encoding="utf-8") == README
-    readme.write_text(figures.sub(r"\1", README), encoding="utf-8")
-    with pytest.raises(Problem, match="README.md lacks a mark of its block figures"):
-        report.write_figures()
+    for file in pages:
+        assert (tmp_path / file).read_text(encoding="utf-8") == (ROOT / file).read_text(encoding="utf-8")
+    assert narrow.read_bytes()
+    for name, (file, _) in report.FILES.items():
+        text = (tmp_path / file).read_text(encoding="utf-8")
+        (tmp_path / file).write_text(text.replace(f"<!-- end of {name} -->", ""), encoding="utf-8")
+        with pytest.raises(Problem, match=f"{file} lacks a mark of its block {name}"):
+            report.write_figures()
+        (tmp_path / file).write_text(text, encoding="utf-8")
 
 
 def test_the_model_card_follows_from_the_results(committed):
@@ -102,20 +116,20 @@ def test_the_changelog_names_modules_that_are_there_and_no_old_one_that_still_is
     assert len(rows) > 10 and new <= modules and not (old - new) & (modules - {"project"})
 
 
-def test_every_notebook_has_a_row_in_readme():
+@pytest.mark.parametrize("page, to", [("README.md", ""), ("docs/chain.md", "../")])
+def test_every_notebook_has_a_row_in_readme_and_in_the_chain(page, to):
+    text = (ROOT / page).read_text(encoding="utf-8")
     for path in fingerprint.notebooks().values():
-        assert re.search(rf"^\| \[{path.name[:2]} .+\]\(notebooks/{path.name}\) \|", README, re.MULTILINE), path.name
+        row = rf"^\| \[{path.name[:2]}(?: |&nbsp;).+\]\({re.escape(to)}notebooks/{path.name}\) \|"
+        assert re.search(row, text, re.MULTILINE), path.name
 
 
-def test_readme_links_and_pictures_exist():
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
-
-
-def test_every_make_target_of_readme_exists():
+def test_every_make_target_that_a_page_names_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z]+)", README)) | set(re.findall(r"^make ([a-z]+)", README, re.MULTILINE))
-    assert named and named <= targets
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        named = set(re.findall(r"`make ([a-z]+)", text)) | set(re.findall(r"^make ([a-z]+)", text, re.MULTILINE))
+        assert named and named <= targets, path.name
 
 
 def test_plain_make_lists_the_commands():
@@ -152,16 +166,22 @@ def test_no_image_no_login_and_nothing_opaque_is_committed():
 
 
 def test_badges_point_where_they_are_told(tmp_path, monkeypatch):
-    (tmp_path / "notebooks").mkdir()
-    for name in ("README.md", "notebooks/01_download.ipynb"):
+    docs = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+    names = ["README.md", *docs, "notebooks/01_download.ipynb"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(badges, "ROOT", tmp_path)
     badges.write("jane/lungs")
-    for name in ("README.md", "notebooks/01_download.ipynb"):
+    pointed = set()
+    for name in names:
         text = (tmp_path / name).read_text(encoding="utf-8")
         addresses = set(re.findall(r"(?:github\.com|/github)/([\w.-]+/[\w.-]+?)(?=[/)\s\"]|$)", text))
-        assert addresses == {"jane/lungs"}, addresses
-        assert "cd chest-xray-notebooks" not in text
+        addresses.discard("ml-workgroup/covid-19-image-repository")  # stays
+        assert addresses <= {"jane/lungs"}, addresses
+        assert "chest-xray-notebooks" not in text
+        pointed |= {name} if addresses else set()
+    assert pointed == {"README.md", "docs/chain.md", "notebooks/01_download.ipynb"}
 
 
 @pytest.mark.parametrize("repository", ["", "jane", "https://github.com/jane/lungs"])

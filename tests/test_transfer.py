@@ -6,7 +6,7 @@ import pytest
 from keras.src.legacy.saving import legacy_h5_format
 from test_gpu import cells
 
-from cxr import backbones, training
+from cxr import augment, backbones, training
 from cxr.project.backend import keras
 from cxr.project.paths import Problem
 
@@ -235,3 +235,7 @@ def test_features_follow_the_order_of_the_pictures(base, pictures):
     np.testing.assert_allclose(backbones.features(network, pictures, batch_size=5), whole, rtol=1e-3, atol=1e-4)
     changed = backbones.features(network, pictures, keras.Sequential([keras.layers.RandomContrast(0.9, seed=1)]))
     assert changed.shape == whole.shape and np.isfinite(changed).all()
+    with_lungs = np.stack([pictures, np.zeros_like(pictures)], -1)  # without lungs a film stays as it is
+    recipe = [{"layer": "RandomTransplant", "settings": {"rate": 1.0}, "kept": True}]
+    same = backbones.features(network, with_lungs, augment.build(recipe))
+    np.testing.assert_allclose(same, whole, rtol=1e-3, atol=1e-4)

@@ -134,6 +134,20 @@ def test_validation_has_four_kinds_of_draws():
     drawn, kinds = corruptions.validation_draws(pictures, masks, label, stressed=2, swapped=1)
     assert kinds == ["plain", "stress", "stress", "swap", "conflict"]
     assert drawn.shape == (5 * len(label), SIZE, SIZE) and np.array_equal(drawn[: len(label)], pictures)
+    one, n = corruptions.one_of_each(drawn, kinds), len(label)
+    assert np.array_equal(one, np.concatenate([drawn[: 2 * n], drawn[3 * n :]])), "the second stressed draw is left out"
+    said = np.random.default_rng(0).random((5, n))
+    found = metrics.auc_by_kind(label, said, kinds)
+    assert list(found) == ["plain", "stress", "swap", "conflict"]
+    assert found["stress"] == metrics.auc(np.tile(label, 2), said[1:3].ravel())
+    assert found["swap"] == metrics.auc(label, said[3])
+
+
+def test_of_three_kinds_a_conflict_has_the_body_of_another_kind():
+    pictures, masks, _ = many()
+    code = np.arange(len(pictures)) % 3
+    _, body = corruptions.in_other_bodies(pictures, masks, code, 0, other_class=True)
+    assert (code[body] != code).all() and {tuple(pair) for pair in np.stack([code, code[body]], 1)} >= {(1, 2), (2, 1)}
 
 
 def test_seeds_that_differ_by_noise_alone_are_not_ranked():

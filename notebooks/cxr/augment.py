@@ -282,6 +282,11 @@ def layer(name: str, settings: dict, seed: int | None = None) -> keras.layers.La
         raise Problem(f"{why}: correct it in the candidates of 03_augment.ipynb and run that again.") from None
 
 
+def takes_lungs(recipe: list[dict]) -> bool:
+    """Whether a recipe transplants lungs, and so needs their masks beside the films in training."""
+    return any(row["layer"] == "RandomTransplant" and row["kept"] for row in recipe)
+
+
 def build(recipe: list[dict], seed: int = 0) -> keras.Sequential:
     """The kept layers of a recipe (the ``layers`` of ``03_augmentation.json``), in order, as one model.
 

@@ -44,8 +44,9 @@ BACKBONES = {
 }
 SMALL = ["MobileNetV2", "MobileNetV2 0.35", "MobileNet 0.75"]
 COLUMNS = (  # of 07_backbones.csv
-    "backbone weights parameters megabytes frozen_val_auc frozen_stress_auc val_auc stress_auc bias_conflicting_auc "
-    "threshold seconds_an_epoch ms_an_image accuracy accuracy_low accuracy_high auc auc_low auc_high"
+    "backbone weights parameters megabytes frozen_plain_auc frozen_stress_auc frozen_swap_auc frozen_conflict_auc "
+    "val_auc stress_auc swap_auc conflict_auc bias_conflicting_auc threshold seconds_an_epoch ms_an_image "
+    "accuracy accuracy_low accuracy_high auc auc_low auc_high"
 ).split()
 
 
@@ -184,12 +185,14 @@ def network_name(name: str) -> str:
 def features(network: keras.Model, pictures: np.ndarray, augmentation=None, batch_size: int = 64) -> np.ndarray:
     """What the frozen backbone of a network from `build` says of each picture: float32, shape (images, features).
 
-    `pictures` are uint8 of shape (images, size, size); with `augmentation`, a model, each is changed by it first.
+    `pictures` are uint8 of shape (images, size, size), or (images, size, size, channels) as the `augmentation` takes
+    them; with that, a model, each is changed first.
     """
+    pictures = pictures if pictures.ndim == 4 else pictures[..., None]
     reader = keras.Model(network.input, network.get_layer("features").output)
     found = []
     for start in range(0, len(pictures), batch_size):
-        batch = pictures[start : start + batch_size, ..., None]
+        batch = pictures[start : start + batch_size]
         batch = batch if augmentation is None else augmentation(batch, training=True)
         found.append(keras.ops.convert_to_numpy(reader(batch, training=False)))
     return np.concatenate(found)

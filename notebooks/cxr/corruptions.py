@@ -101,15 +101,15 @@ def in_other_bodies(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The lungs of each film in the body of another one (`augment.transplant`): the answer should go with the lungs.
 
-    `masks` are those of the lungs, as in `cxr.lungs`; `label`, of shape (images,), is 0 or 1. The body is that of any
-    other film, or, for `other_class`, of one of the other class, each as often as the numbers allow.
+    `masks` are those of the lungs, as in `cxr.lungs`; `label`, of shape (images,), is the class from 0. The body is
+    that of any other film, or, for `other_class`, of one of another class, each as often as the numbers allow.
 
     Returns the pictures, and the row of the film whose body each has.
     """
     rng, n, label = np.random.default_rng(seed), len(pictures), np.asarray(label)
     body = np.arange(n)
     if other_class:
-        for value in (0, 1):
+        for value in np.unique(label):
             own, others = np.flatnonzero(label == value), np.flatnonzero(label != value)
             if len(others):
                 body[own] = rng.permutation(np.resize(rng.permutation(others), len(own)))
@@ -127,10 +127,19 @@ def validation_draws(
     Returns uint8 of shape (draws x images, size, size), and the kind of each draw: ``plain`` once, ``stress``
     `stressed` times, ``swap`` (any other body) and ``conflict`` (a body of the other class) `swapped` times each.
     """
-    draws = [pictures, *(stress(pictures, seed) for seed in range(stressed))]
+    draws = [with_stressed(pictures, stressed)]
     for other_class in (False, True):
         draws += [in_other_bodies(pictures, masks, label, seed, other_class)[0] for seed in range(swapped)]
     return np.concatenate(draws), ["plain"] + ["stress"] * stressed + ["swap"] * swapped + ["conflict"] * swapped
+
+
+def one_of_each(drawn: np.ndarray, kinds: list[str]) -> np.ndarray:
+    """The first draw of each kind, of what `validation_draws` returns: what each epoch of a training is judged by.
+
+    Returns uint8 of shape (kinds x images, size, size): each kind weighs the same, however many draws it has.
+    """
+    parts = np.split(drawn, len(kinds))
+    return np.concatenate([parts[kinds.index(kind)] for kind in dict.fromkeys(kinds)])
 
 
 # held out: what nothing is trained on, neither in the augmentation of 03 nor in `stress`
@@ -198,16 +207,17 @@ def held_out(pictures: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     return {name: batch.round().clip(0, 255).astype(np.uint8) for name, batch in changed.items()}
 
 
-def _cropped(picture: np.ndarray, share: float) -> np.ndarray:
+def cropped(picture: np.ndarray, share: float) -> np.ndarray:
+    """Without `share` of the length at each side, in the same square again; black is added where it is negative."""
     size, edge = len(picture), round(share * len(picture))
     inside = Image.fromarray(picture).crop((edge, edge, size - edge, size - edge))
     return np.asarray(inside.resize((size, size), Resampling.BICUBIC))
 
 
 SINGLE: dict[str, Callable] = {
-    "cropped by 8%": lambda p: _cropped(p, 0.08),
-    "cropped by 4%": lambda p: _cropped(p, 0.04),
-    "padded by 8%": lambda p: _cropped(p, -0.08),
+    "cropped by 8%": lambda p: cropped(p, 0.08),
+    "cropped by 4%": lambda p: cropped(p, 0.04),
+    "padded by 8%": lambda p: cropped(p, -0.08),
     **{f"JPEG quality {quality}": partial(_recoded, quality=quality) for quality in (90, 50, 20)},
     "blurred, 1 pixel": lambda p: _blurred(p, 1),
     "blurred, 2 pixels": lambda p: _blurred(p, 2),

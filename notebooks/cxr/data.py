@@ -116,12 +116,11 @@ def _labels(folder: Path, names: set[str]) -> dict[str, int]:
 
 
 def class_folders(folder: Path) -> list[tuple[Path, int]]:
-    """The class folders in `folder`, each with its label: 0 for that called normal, in any letter case, 1 for others.
+    """The sub-folders of `folder`, each with its label: 0 for that called normal, in any letter case, 1 for others.
 
-    A Problem where it can't be listed, two are called the same, fewer than two are there, or none is called normal.
+    A Problem where it can't be listed, or two are called the same.
     """
-    found = _subfolders(folder)
-    return [(found[name], label) for name, label in _labels(folder, set(found)).items()]
+    return [(place, int(name != "normal")) for name, place in sorted(_subfolders(folder).items())]
 
 
 def _metadata(folder: Path, paths: pd.Series) -> pd.DataFrame:

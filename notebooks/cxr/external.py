@@ -1,4 +1,4 @@
-"""Films of another hospital: a folder of class folders, read, held against home, and recalibrated as a what-if."""
+"""Films of another hospital: a folder of them, labelled or not, read, held against home, and answered."""
 
 import re
 import shutil
@@ -7,38 +7,153 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
-from scipy import special
+from scipy import special, stats
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from threadpoolctl import threadpool_limits
 
-from . import films
+from . import films, metrics
 from .calibration import logit
 from .data import class_folders, patient_of
 from .metrics import checked, youden_threshold
-from .project.paths import Problem, cache_dir, located, shown
-from .shortcuts import shift
+from .project.paths import Problem, cache_dir, external_dir, located, shown
+
+MOST_CLASSES = 20  # more folders than that are no classes, but patients or visits
+PATH = ("path", "file", "filename", "image_id")  # what a column with a film's name may be called
+PATIENT = ("patient", "patient_id", "patientid", "subject_id")
+ALSO = {"view": ("view", "projection"), "age": ("age",), "source": ("source",), "license": ("license", "licence")}
+SIDES = {"all": [0, 1], "normal": [0], "other": [1]}  # labels of the films at home that are compared
+
+
+# --- the folder ------------------------------------------------------------------------------------------------
+
+
+def place(folder: str) -> Path | None:
+    """The folder that the parameter FOLDER names, else that of ``CXR_EXTERNAL_DIR``; None where neither is set.
+
+    A Problem where it is not there.
+    """
+    found = located(folder) if folder else external_dir()
+    if found is not None and not found.is_dir():
+        setting = "FOLDER" if folder else "CXR_EXTERNAL_DIR"
+        raise Problem(f"{shown(found)} is not there: set {setting} to a folder of films, or leave it empty.")
+    return found
 
 
 def survey(folder: str | Path) -> pd.DataFrame:
-    """The pictures in `folder`, which holds a sub-folder called normal and one or more for other classes.
+    """The pictures in `folder`: in one sub-folder for each class, that of the healthy called normal, or all in one.
 
-    One row a file: ``path`` (posix, below `folder`), ``class_name``, ``label`` (0 normal, 1 any other class) and
-    ``patient`` (by the file's name where it is like Kaggle's; else each file is a patient). A Problem where the folder
-    is not there, has no normal/ or no other class, or a class has no picture, or too few patients.
+    There may be one class or many; without sub-folders nobody knows who is ill. A CSV in the folder, or beside it, says
+    whose film each file is: a column ``path`` (or ``file``, ``filename``, ``image_id``) with the file's path from the
+    CSV or from `folder`, or its name alone, with its ending or without, and a column ``patient`` (or ``patient_id``).
+    It may also have ``view``, ``age``, ``source`` and ``license``, which are passed on.
+
+    Returns
+    -------
+    DataFrame
+        One row a file: ``path`` (posix, below `folder`), ``class_name`` (empty where not known), ``label`` (Int64: 0
+        normal, 1 any other class, missing where not known) and ``patient`` (by the CSV; else by the file's name where
+        it is like Kaggle's; else each file is a patient).
+
+    Raises
+    ------
+    Problem
+        The folder is not there, it or a class has no picture, there are films beside normal/, more than twenty classes,
+        films of one patient alone, or a CSV in it that is wrong.
     """
     folder = located(folder)
     if not folder.is_dir():
-        raise Problem(f"{shown(folder)} is not there: set FOLDER to a folder that holds normal/ and another class.")
-    classes = class_folders(folder)
-    rows = [
-        (path.relative_to(folder).as_posix(), place.name, y) for place, y in classes for path in films.collect(place)
-    ]
-    table = pd.DataFrame(rows, columns=["path", "class_name", "label"])
-    ending = f"({'|'.join(map(re.escape, films.SUFFIXES))})$"
-    table["patient"] = table.path.str.replace(ending, "", case=False, regex=True).map(patient_of)
-    if not enough(table):
-        raise Problem(f"{shown(folder)} holds fewer than two patients of a class: add films of others.")
+        raise Problem(f"{shown(folder)} is not there: set FOLDER to a folder of films.")
+    found = films.collect(folder)
+    classes, loose = class_folders(folder), [path for path in found if path.parent == folder]
+    if loose and "normal" in {place.name.lower() for place, _ in classes}:
+        raise Problem(
+            f"{shown(folder)} holds films beside normal/, such as {loose[0].name}: move them into a folder of their "
+            "class, or all films into one folder where it is not known."
+        )
+    if not loose and len(classes) > MOST_CLASSES:
+        raise Problem(
+            f"{shown(folder)} holds {len(classes)} folders, too many to be classes: put the films into normal/ and a "
+            "folder for each other class, or all into one folder where it is not known."
+        )
+    if loose:
+        rows = [(path.relative_to(folder).as_posix(), "", None) for path in found]
+    else:
+        rows = [(p.relative_to(folder).as_posix(), one.name, y) for one, y in classes for p in films.collect(one)]
+    table = pd.DataFrame(rows, columns=["path", "class_name", "label"]).astype({"label": "Int64"})
+    told = _told(folder, table.path)
+    table["patient"] = told.pop("patient").fillna(table.path.map(_bare).map(patient_of))
+    table = table.join(told)
+    if table.patient.nunique() < 2:
+        raise Problem(f"{shown(folder)} holds films of one patient alone: add films of others.")
     return table
+
+
+def _bare(path: str) -> str:
+    return re.sub(f"({'|'.join(map(re.escape, films.SUFFIXES))})$", "", path, flags=re.IGNORECASE)
+
+
+def _column(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
+    """Which column of `table` is called so, in any letter case."""
+    called = {column.strip().lower(): column for column in reversed(table.columns)}
+    return next((called[name] for name in names if name in called), None)
+
+
+def _told(folder: Path, paths: pd.Series) -> pd.DataFrame:
+    """What a CSV says of the files at `paths` below `folder`: ``patient``, missing where it does not, and `ALSO`."""
+    nothing = pd.DataFrame({"patient": pd.Series(pd.NA, paths.index, object)})
+    for home in (folder, folder.parent):
+        for file in sorted(home.glob("*.csv")):
+            remedy = "correct it (columns path and patient, and view, age, source, license if you like; a row a file)"
+            try:
+                table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", nrows=100_000)
+            except (OSError, ValueError):
+                if home != folder:
+                    continue
+                raise Problem(f"{shown(file)} is no table in UTF-8 with commas between columns: {remedy}.") from None
+            path, patient = _column(table, PATH), _column(table, PATIENT)
+            if path is None or patient is None:
+                if home == folder and file.name == "metadata.csv":
+                    raise Problem(f"{shown(file)} has the columns {', '.join(table)}: {remedy}.")
+                continue
+            table = table.fillna("").apply(lambda column: column.str.strip())
+            table = table.drop_duplicates([path, patient], ignore_index=True)
+            row = _matched(table[path], folder, home, paths)
+            if row.isna().all() or home != folder and row.isna().mean() > 0.5:
+                if file == folder / "metadata.csv":
+                    raise Problem(f"{shown(file)} has no row for any film of {shown(folder)}: {remedy}.")
+                continue
+            wanted = {"patient": patient} | {name: _column(table, names) for name, names in ALSO.items()}
+            told = pd.DataFrame({name: row.map(table[c]) for name, c in wanted.items() if c is not None})
+            told["patient"] = told.patient.replace("", pd.NA)
+            if told.patient[row.notna()].isna().any():
+                unnamed = paths[row.notna() & told.patient.isna()].iloc[0]
+                raise Problem(f"{shown(file)} names no patient for {unnamed}: {remedy}.")
+            return told.fillna({name: "" for name in told if name != "patient"})
+    return nothing
+
+
+def _matched(said: pd.Series, folder: Path, home: Path, paths: pd.Series) -> pd.Series:
+    """The row of a CSV in `home` for each of the `paths` below `folder`, or missing.
+
+    A Problem where a CSV in `folder` has two; one beside it that has is of something else.
+    """
+    inside = folder.relative_to(home).as_posix() if home != folder else "."
+    asked = [paths, inside + "/" + paths, paths.str.rpartition("/")[2]]
+    asked += [one.map(_bare) for one in asked]
+    row = pd.Series(np.nan, paths.index)
+    for names in asked:
+        found = said[said.isin(names)]
+        if found.duplicated().any() and home != folder:
+            continue
+        if found.duplicated().any():
+            twice = found[found.duplicated()].iloc[0]
+            raise Problem(f"A CSV of {shown(folder)} has two rows for {twice}: delete one of them.")
+        if names.is_unique:
+            row = row.fillna(names.map(pd.Series(found.index, found.to_numpy(), dtype=float)))
+    return row
 
 
 def enough(table: pd.DataFrame) -> bool:
@@ -53,7 +168,7 @@ def load(table: pd.DataFrame, folder: str | Path, size: int) -> tuple[pd.DataFra
     -------
     read : DataFrame
         Rows of `table` with a new index, and ``reason``: why the film must not be judged (colour, or what the header of
-        a DICOM file says), else empty. A Problem where a class has fewer than two patients.
+        a DICOM file says), else empty. A Problem where no file can be read.
     pixels : ndarray of uint8, shape (len(read), size, size)
     broken : DataFrame
         ``path`` and ``reason`` of what can't be read.
@@ -66,34 +181,143 @@ def load(table: pd.DataFrame, folder: str | Path, size: int) -> tuple[pd.DataFra
             broken.append((path, str(problem)))
     broken = pd.DataFrame(broken, columns=["path", "reason"])
     table = table[~table.path.isin(broken.path)].reset_index(drop=True).assign(reason=[film.reason for film in read])
-    if not enough(table):
+    if not read:
         raise Problem(
-            f"{shown(located(folder))} holds fewer than two patients of a class that can be read ({len(broken)} files "
-            f"can't, such as: {broken.reason.get(0, '')}): replace them, or add others."
+            f"{shown(located(folder))} holds no film that can be read ({len(broken)} files can't, such as: "
+            f"{broken.reason.get(0, '')}): replace them, or add others."
         )
     return table, np.stack([film.pixels for film in read]), broken
 
 
-def apart(home, away, home_table: pd.DataFrame, away_table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
-    """How well facts that know no lung tell the films of two places apart, within each class.
+def credit(table: pd.DataFrame) -> str:
+    """Where the films of `table` (from `survey`) come from and under which licence, as its CSV says; may be empty."""
+    said = [sorted(set(table[name]) - {""}) for name in ("source", "license") if name in table]
+    return ", ".join("; ".join(values) for values in said if values)
 
-    `home` and `away` come from `shortcuts.picture_facts`; their tables have ``path``, ``label``, ``class_name`` and
-    ``patient``.
+
+# --- how different it is ---------------------------------------------------------------------------------------
+
+
+@threadpool_limits.wrap(limits=1)  # so small a model is slower on two threads
+def apart(home, away, home_table: pd.DataFrame, away_table: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, dict]:
+    """How well facts that know no lung tell the films of two places apart: all of them, and within each class.
+
+    `home` and `away` come from `shortcuts.picture_facts`; their tables have ``label`` and ``patient``.
 
     Returns
     -------
     table : DataFrame
-        ``fact``, and the AUC ``normal`` and ``other`` by which it tells home from away in that class: 0.5 is no
-        difference, above it the other place has more of it. A fact that hardly varies, or that few films have (such as
-        a letter's size), is left out.
+        ``fact``, and the AUC ``all``, ``normal`` and ``other`` by which it tells home from away in these films: 0.5 is
+        no difference, above it the other place has more of it; missing where the other place has no film of that class,
+        or does not say so. A fact that hardly varies, or that few films have (a letter's size), is left out.
     together : dict
-        ``normal`` and ``other``: AUC of all facts together (cross-validated by patient); None with too few patients.
+        ``all``, ``normal`` and ``other``: AUC of all facts together, by gradient boosting, cross-validated by patient;
+        None where there are too few patients.
     """
-    both = pd.concat([home_table.assign(folder="train"), away_table.assign(folder="test")], ignore_index=True)
-    facts = pd.concat([home, away], ignore_index=True)
-    varied = facts.groupby(both.label).agg(lambda fact: fact.nunique() >= max(2, min(10, len(fact) / 2))).all()
-    found = shift(facts.loc[:, varied], both)
-    return pd.DataFrame(found["rows"])[["fact", "normal", "other"]], found["folder_auc"]
+    facts, there = pd.concat([home, away], ignore_index=True), np.repeat([0, 1], [len(home), len(away)])
+    label = pd.concat([home_table.label, away_table.label], ignore_index=True).astype("Int64")
+    patient = "0" + home_table.patient.astype(str), "1" + away_table.patient.astype(str)
+    patient, rows, together = pd.concat(patient, ignore_index=True), dict[str, dict](), dict[str, float | None]()
+    for side, labels in SIDES.items():
+        inside = label.isin(labels).to_numpy(bool) | (there == 1 if side == "all" else False)
+        own, place_of = facts[inside], there[inside]
+        if len(set(place_of)) < 2:
+            together[side] = None
+            continue
+        varied = [fact for fact in own if own[fact].nunique() >= max(2, min(10, len(own) / 2))]
+        for fact in varied:
+            has = own[fact].notna().to_numpy()
+            if len(set(place_of[has])) == 2:
+                rows.setdefault(fact, {})[side] = round(float(roc_auc_score(place_of[has], own[fact][has])), 4)
+        folds = min(5, pd.Series(patient[inside]).groupby(place_of).nunique().min())
+        together[side] = None
+        if folds > 1 and varied:
+            leaf = max(2, min(50, len(own) // 12))
+            options = dict(max_leaf_nodes=4, max_iter=30, min_samples_leaf=leaf, class_weight="balanced")
+            cut, model = StratifiedGroupKFold(folds, shuffle=True, random_state=seed), HistGradientBoostingClassifier
+            asked = {"cv": cut, "groups": patient[inside], "method": "predict_proba"}
+            score = cross_val_predict(model(**options, random_state=seed), own[varied], place_of, **asked)[:, 1]
+            together[side] = round(float(roc_auc_score(place_of, score)), 4)
+    table = pd.DataFrame([{"fact": fact} | aucs for fact, aucs in rows.items()], columns=["fact", *SIDES])
+    return table.astype(dict.fromkeys(SIDES, float)), together
+
+
+# --- what the network would say ----------------------------------------------------------------------------------
+
+
+def subgroups(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Parts of `table` by name, each a Series of bool: by the gate, by its reason, by class, by view.
+
+    `table` has ``passes``, ``reason``, ``class_name`` and perhaps ``view``. A column with one value makes no parts.
+    """
+    parts = {"all": pd.Series(True, table.index), "passes the gate": table.passes, "declined": ~table.passes}
+    parts |= {f"declined: {why}": table.reason == why for why in table.reason[~table.passes].value_counts().index}
+    for column in ("class_name", "view"):
+        values = table.get(column, pd.Series("", table.index)).str.lower()
+        if values.nunique() > 1:
+            parts |= {
+                f"{column.split('_')[0]}: {value or 'not said'}": values == value for value in sorted(set(values))
+            }
+    return parts
+
+
+def _share(yes, patient: pd.Series, resamples: int, seed: int) -> list[float]:
+    """Share of true values in `yes` and its 95% interval over patients; NaN where there is none."""
+    yes = np.asarray(yes, float)
+    if not len(yes):
+        return [np.nan] * 3
+    of, names = pd.factorize(patient)
+    if yes.mean() in (0, 1):  # no resample can have another value
+        low, high = stats.binomtest(int(yes.mean()) * len(names), len(names)).proportion_ci(method="exact")
+        return [yes.mean(), low, high]
+    if len(names) < 2:
+        return [yes.mean(), np.nan, np.nan]
+    times = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+    hits, count = (np.bincount(of, weight, len(names)) for weight in (yes, np.ones(len(yes))))
+    return [yes.mean(), *metrics.interval((times @ hits) / (times @ count))]
+
+
+def answers(table: pd.DataFrame, threshold: float, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """What the network says of each of the `subgroups`, and where labels are known, how often it is right.
+
+    `table` has ``probability``, ``label``, ``patient`` and what `subgroups` asks for; a film is called ill from
+    `threshold` on. Returns one row a group that has films: ``group``, ``films``, ``patients``, ``called_ill``,
+    ``sensitivity``, ``specificity``, ``auc``, each of the last four with a 95% interval, ``..._low`` and ``..._high``
+    (bootstrap over patients; Clopper and Pearson's, 1934, over patients where all films get the same answer), and
+    ``mean_probability``. NaN where a figure has no films: a folder of one class has a sensitivity or a specificity.
+    """
+    rows = []
+    for name, inside in subgroups(table).items():
+        own = table[inside]
+        if own.empty:
+            continue
+        called, label = own.probability >= threshold, own.label.astype("Int64")
+        row = {"group": name, "films": len(own), "patients": own.patient.nunique()}
+        row["mean_probability"] = own.probability.mean()
+        for figure, chosen, right in (
+            ("called_ill", label.notna() | label.isna(), called),
+            ("sensitivity", (label == 1).fillna(False), called),
+            ("specificity", (label == 0).fillna(False), ~called),
+        ):
+            value = _share(right[chosen], own.patient[chosen], resamples, seed)
+            row |= dict(zip((figure, f"{figure}_low", f"{figure}_high"), value))
+        row |= dict.fromkeys(("auc", "auc_low", "auc_high"), np.nan)
+        if enough(own):
+            known = own[label.notna()]
+            drawn = metrics.spread(known.label, known.probability, threshold, metrics.resample(known, resamples, seed))
+            row["auc"] = metrics.auc(known.label, known.probability)
+            row["auc_low"], row["auc_high"] = metrics.interval(drawn["auc"])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def declined(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> dict[str, list[float]]:
+    """Share that the gate declines of each class, with its 95% interval over patients: by name [share, low, high].
+
+    `table` has ``passes``, ``class_name`` and ``patient``. A gate that takes more of one class picks by diagnosis.
+    """
+    classes = table.groupby("class_name")
+    return {name.lower(): _share(~own.passes, own.patient, resamples, seed) for name, own in classes}
 
 
 def recalibrated(table: pd.DataFrame, probability, folds: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -123,8 +347,39 @@ def recalibrated(table: pd.DataFrame, probability, folds: int = 5, seed: int = 0
     return fitted, called
 
 
+def foretold(label, probability, least: int = 20, bins: int = 10) -> pd.DataFrame:
+    """Foretold against found share of pneumonia, as `calibration.reliability` has it, in groups that are never small.
+
+    Groups of equally wide probability, `bins` of them, are joined with the next until each has `least` films (fewer
+    only where there are fewer in all). Returns ``foretold``, ``found``, ``images``, and Wilson's 95% interval of
+    ``found`` (1927), ``low`` to ``high``.
+    """
+    label, probability = checked(label, probability)
+    counts, group, at, held = (
+        np.bincount(np.minimum((probability * bins).astype(int), bins - 1), minlength=bins),
+        [],
+        0,
+        0,
+    )
+    left = len(label)
+    for count in counts:
+        group.append(at)
+        held, left = held + count, left - count
+        if held >= least and left >= least:
+            at, held = at + 1, 0
+    films_of = pd.DataFrame({"label": label, "probability": probability})
+    groups = films_of.groupby(np.array(group)[np.minimum((probability * bins).astype(int), bins - 1)])
+    table = groups.agg(foretold=("probability", "mean"), found=("label", "mean"), images=("label", "size"))
+    tests = [stats.binomtest(int(ill), int(n)) for ill, n in zip(groups.label.sum(), table.images)]
+    table[["low", "high"]] = [test.proportion_ci(method="wilson") for test in tests]
+    return table.reset_index(drop=True)
+
+
+# --- a rehearsal -----------------------------------------------------------------------------------------------
+
+
 def simulate(folder: Path, table: pd.DataFrame, seed: int = 0) -> Path:
-    """Put films into the cache folder as another hospital might have made them: a what-if, where there is no other.
+    """Put films into the cache folder as another hospital might have made them: a rehearsal, and no result.
 
     Wider framing, a steeper tone curve, grain, other sizes, PNG; one in twenty with black and white exchanged.
 

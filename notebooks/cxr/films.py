@@ -1,7 +1,11 @@
 """A reader's own picture as the network wants it: JPEG, PNG, TIFF, 8 or 16 bits, or DICOM."""
 
 import io
+import os
 import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +46,46 @@ def collect(place: str | Path) -> list[Path]:
     return found
 
 
+def passed_over(place: str | Path, taken: Sequence[Path]) -> list[Path]:
+    """What lies in a folder and below it and is not among the files `taken` from it, by name.
+
+    Files of other kinds, hidden ones, links to nowhere or to folders, folders that can't be opened; of a hidden folder
+    only its own name. Empty where `place` is a file.
+    """
+    found: list[Path] = []
+    place, known, closed_to_us = located(place), set(taken), found.append
+    if place.is_file():
+        return []
+    for folder, below, files in os.walk(place, onerror=lambda error: closed_to_us(Path(error.filename))):
+        here = Path(folder)
+        closed = {name for name in below if name.startswith(".") or (here / name).is_symlink()}
+        below[:] = [name for name in below if name not in closed]
+        found += [here / name for name in (*closed, *files) if here / name not in known]
+    return sorted(found)
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Silence what pydicom and Pillow remark on each odd value of a header; a picture too large is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def read_all(paths: Sequence[Path], size: int, ages: tuple[float, float] = AGES) -> list[Film | Problem]:
+    """What `read` says of each file, decoded in threads; its Problem in the place of one that can't be read."""
+
+    def one(path: Path) -> Film | Problem:
+        try:
+            return _read(path, size, ages)
+        except Problem as problem:
+            return problem
+
+    with _without_remarks(), ThreadPoolExecutor(os.cpu_count()) as pool:  # Python keeps one list of filters for all
+        return list(pool.map(one, paths))
+
+
 def read(path: Path, size: int, ages: tuple[float, float] = AGES) -> Film:
     """One picture, upright and gray, squeezed into a square of side `size`.
 
@@ -49,6 +93,11 @@ def read(path: Path, size: int, ages: tuple[float, float] = AGES) -> Film:
     are stretched from the darkest half percent to the brightest. A DICOM file of a patient who is not of these `ages`
     (youngest and oldest, years) gets a reason. A Problem where the file can't be read, is damaged, or is no picture.
     """
+    with _without_remarks():
+        return _read(path, size, ages)
+
+
+def _read(path: Path, size: int, ages: tuple[float, float]) -> Film:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -56,10 +105,7 @@ def read(path: Path, size: int, ages: tuple[float, float] = AGES) -> Film:
     if not content:
         raise Problem(f"{shown(path)} is empty (0 bytes): copy it again.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom and Pillow remark on each odd value of a header
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _film(content, size, ages)
+        return _film(content, size, ages)
     except Problem as problem:
         raise Problem(f"{shown(path)} {problem}") from None
     except UnidentifiedImageError:

@@ -156,6 +156,16 @@ def class_codes(table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     return name.map(names.index).to_numpy(), names
 
 
+def auc_by_kind(label, probability, kinds: list[str]) -> dict[str, float]:
+    """AUC of each kind of draws by name, all its draws together.
+
+    `probability` has shape (draws, images), `label` shape (images,), and `kinds` one name a draw, as from
+    `corruptions.validation_draws`.
+    """
+    said = {kind: probability[np.array(kinds) == kind] for kind in dict.fromkeys(kinds)}
+    return {kind: auc(np.tile(label, len(own)), own.ravel()) for kind, own in said.items()}
+
+
 def measure_multiclass(code, probability, names: list[str]) -> dict:
     """Figures of merit of a classifier of several classes, which calls the most probable one.
 
@@ -176,6 +186,19 @@ def measure_multiclass(code, probability, names: list[str]) -> dict:
     }
     by_class = {"f1": f1, "auc": areas, "recall": recall, "precision": precision}
     return figures | {name: dict(zip(names, map(float, values))) for name, values in by_class.items()}
+
+
+def ill_auc(code, probability) -> float:
+    """Among the ill alone, one kind against the other: AUC of the share of kind 2; NaN but for three classes.
+
+    `code` is the class of each image, 0 normal, and `probability` has shape (images, classes).
+    """
+    code, probability = checked(code, probability)
+    if probability.shape[1] != 3:
+        return float("nan")
+    ill = code > 0
+    share = (probability[ill, 2] + 1e-9) / (probability[ill, 1:].sum(axis=1) + 2e-9)
+    return auc(code[ill] == 2, share)
 
 
 def intervals_multiclass(code, probability, times: np.ndarray) -> dict[str, list[float]]:

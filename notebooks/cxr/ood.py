@@ -1,92 +1,276 @@
 """Out-of-distribution detection: is this a picture that the network can be asked about? A yes or no before any answer.
 
-A small picture of the film (32 by 32 or a little more, brought to mean 0 and spread 1) is held against those of the
-training films: how far it lies from their middle along the directions in which they vary (Mahalanobis' distance), and
-how much of it these directions leave out. Principal components for what is usual, the rest for what is not: Jackson &
-Mudholkar 1979, Technometrics 21:341-349.
+A film is described by what the middle layers of a network for photographs (MobileNetV2, ImageNet) say of it, averaged
+over the picture, after a low-pass: what is left is anatomy and framing, and little of the scanner and the encoder. The
+description is held against those of the training films: how far it lies from their middle along the directions in which
+they vary (Mahalanobis' distance; Lee et al. 2018, arXiv:1807.03888), and how much of it these directions leave out
+(Jackson & Mudholkar 1979, Technometrics 21:341-349). A line learned from films of adults says how much of an adult it
+looks, and the network for lungs whether there are two of them.
 """
 
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from scipy import ndimage
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
 
+from . import backbones, lungs
 from .project.backend import keras
+from .project.paths import ROOT, Problem, results_dir
 from .training import save_checked
 
 layers = keras.layers
-SIDE = 32
-MARGIN = 0.3  # of the log-distance, by which another way to hold the picture must fit better
+FILE = "09_gate.keras"
+TRUNK, READ = "MobileNetV2", ("block_10_expand_relu", "block_13_expand_relu")  # the network, and its layers
+BLUR = 1.0  # pixels: standard deviation of the low-pass
 MENDED = {
     "is inverted: bone must be white": lambda p: 255 - p,
     "is turned clockwise": lambda p: np.rot90(p, 1, (1, 2)),
     "is turned counterclockwise": lambda p: np.rot90(p, 3, (1, 2)),
     "is upside down": lambda p: np.rot90(p, 2, (1, 2)),
 }  # what is wrong with a picture, and what undoes it
+NO_LUNGS, ONE_LUNG = "shows no lungs that can be found", "shows one lung only"
+ADULT = "looks like an adult's chest: the network knows children only"
 STRANGE = "is not like the frontal chest X-rays that the network was trained on"
+
+
+def _own() -> keras.Model | None:
+    """The gate that is among the results, or else that of the project; None where there is none of this kind."""
+    for path in filter(Path.is_file, (results_dir() / FILE, ROOT / "results" / FILE)):
+        gate = keras.models.load_model(path, compile=False)
+        if {"trunk", "adult"} <= {layer.name for layer in gate.layers}:
+            return gate
+    return None
+
+
+def trunk(size: int) -> keras.Model:
+    """What describes a picture: a model from (pictures, size, size, 3), from -1 to 1, to one number a channel.
+
+    The weights are those of ImageNet, rounded to half precision: as the project's own ``09_gate.keras`` holds them, so
+    that nothing has to be downloaded; else as `backbones.pretrained` finds them. A Problem where neither is there.
+    """
+    own, base = _own(), backbones.raw(TRUNK, size)
+    found = [layers.GlobalAveragePooling2D()(base.get_layer(name).output) for name in READ]
+    model = keras.Model(base.input, layers.Concatenate()(found), name="trunk")
+    if own:
+        weights = own.get_layer("trunk").get_weights()
+    else:
+        known, said = backbones.pretrained(TRUNK, size)
+        if known is None:
+            remedy = f"take results/{FILE} from the project again, or set KERAS_WEIGHTS_DIR"
+            raise Problem(f"The gate needs {TRUNK} with weights of ImageNet, which {said}: {remedy}.")
+        backbones.take_weights(base, known)
+        weights = model.get_weights()
+    model.set_weights([value.astype("float16").astype("float32") for value in weights])
+    return model
+
+
+def cropped(pictures: np.ndarray, most: float, seed: int = 0) -> np.ndarray:
+    """Each side cut by up to `most` of the picture's length, at random, and the rest filling the square again."""
+    rng, size = np.random.default_rng(seed), pictures.shape[1]
+    cuts = rng.uniform(0, most, (len(pictures), 4)) * [1, 1, -1, -1] * size + [0, 0, size, size]
+    parts = [Image.fromarray(p).crop(tuple(cut)) for p, cut in zip(pictures, cuts.round().astype(int).tolist())]
+    whole = [np.asarray(part.resize((size, size), Image.Resampling.BICUBIC)) for part in parts]
+    return np.stack(whole) if whole else pictures
+
+
+def anatomy(masks: np.ndarray) -> np.ndarray:
+    """What the masks of lungs say of a picture, (pictures, 3): area of both lungs (share of the picture), area of the
+    smaller over that of the larger, and how far their middles lie apart from side to side (share of the side); 0 where
+    there is no such lung.
+
+    `masks` are uint8 of shape (pictures, size, size), as of `lungs.find`.
+    """
+    rows = []
+    for mask in masks > 127:
+        spots, count = ndimage.label(mask)
+        area = np.sort(ndimage.sum_labels(mask, spots, np.arange(1, count + 1)))[::-1] if count else np.zeros(0)
+        if count < 2:
+            rows.append((area.sum() / mask.size, 0.0, 0.0))
+            continue
+        order = 1 + np.argsort(ndimage.sum_labels(mask, spots, np.arange(1, count + 1)))[::-1][:2]
+        (_, one), (_, other) = ndimage.center_of_mass(mask, spots, order)
+        rows.append((area[:2].sum() / mask.size, area[1] / area[0], abs(one - other) / len(mask)))
+    return np.array(rows, float).reshape(-1, 3)
 
 
 class OODDetector:
     """Tells pictures that are like the training films from those that are not (out of distribution).
 
-    `components` directions count as usual, fewer where there are fewer films. Fitted, it has ``network_`` (a
-    keras.Model from (images, size, size, 1) to (images, 2): the squared distances, each 1 on average for training
-    films) and ``limits_`` (shape (2,): log-distances that are not to be passed).
+    `lung_network` is that of 03 (`lungs.find`); without it, lungs are not looked for. `components` directions count as
+    usual, fewer where there are fewer films.
+
+    Fitted, it has ``network_`` (a keras.Model from (images, size, size, 1) to (images, 3): squared distance along the
+    usual directions, squared distance left out, each 1 on average for training films, and log-odds of an adult),
+    ``limits_`` and ``middle_`` (shape (3,): scores that are not to be passed, and the median of validation films),
+    ``least_`` (shape (3,): what `anatomy` must reach), ``reference_`` (how odd validation films are, 201 quantiles),
+    and where adults were given ``adult_scores_`` (versions, films): the third score of each, by a line that was learned
+    without any film of that patient.
     """
 
-    def __init__(self, components: int = 40):
-        self.components = components
+    def __init__(self, lung_network: keras.Model | None = None, components: int = 150):
+        self.lung_network, self.components = lung_network, components
 
-    def fit(self, train_pictures: np.ndarray, validation_pictures: np.ndarray, quantile=0.998) -> "OODDetector":
-        """Fit the distances on films of the training split; the limits are a `quantile` of those of validation films.
+    def fit(
+        self,
+        train_pictures: np.ndarray,
+        validation_pictures: np.ndarray,
+        adults: np.ndarray | None = None,
+        patients: np.ndarray | None = None,
+        quantile: float = 0.995,
+    ) -> "OODDetector":
+        """Fit the distances on films of the training split; each limit is a `quantile` of that of validation films.
 
-        Both are uint8, shape (images, size, size), with a size of at least 32.
+        Parameters
+        ----------
+        train_pictures, validation_pictures : ndarray of uint8, shape (films, size, size)
+        adults : ndarray of uint8, shape (versions, films, size, size), optional
+            Films of adults, each in several versions. Without any, the line that tells adults stays that of the
+            project's own gate, and none is told where there is no such gate.
+        patients : ndarray, shape (films,)
+            Whose the films of `adults` are.
         """
         size = train_pictures.shape[1]
         entry = layers.Input((size, size, 1), name="xray")
-        x = layers.AveragePooling2D(size // SIDE)(entry)
-        x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False)(x)
-        small = layers.Flatten()(x)
-        known = keras.Model(entry, small).predict(train_pictures[..., None], batch_size=256, verbose=0).astype(float)
-        middle, count = known.mean(axis=0), min(self.components, len(known) // 4)
-        _, spread, directions = np.linalg.svd(known - middle, full_matrices=False)
+        kernel = np.exp(-(np.arange(-3, 4) ** 2) / (2 * BLUR**2))
+        kernel = np.outer(kernel, kernel) / kernel.sum() ** 2
+        smooth = layers.DepthwiseConv2D(7, padding="same", use_bias=False, trainable=False, name="low_pass")
+        x = layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False)(smooth(entry))
+        smooth.set_weights([kernel.astype("float32")[..., None, None]])
+        x = layers.Concatenate()([layers.Rescaling(0.5)(x)] * 3)
+        found = trunk(size)(x)
+        describe = keras.Model(entry, found)
+
+        def described(pictures):
+            return describe.predict(pictures[..., None], batch_size=128, verbose=0).astype(float)
+
+        known = np.concatenate([described(train_pictures), described(cropped(train_pictures, 0.07))])
+        mean, scale = known.mean(axis=0), known.std(axis=0) + 1e-3
+        _, spread, directions = np.linalg.svd((known - mean) / scale, full_matrices=False)
+        count = min(self.components, len(train_pictures) // 4)
         variance, principal = spread**2 / len(known), directions[:count].T
-        whiten = principal / np.sqrt(variance[:count] * count)
-        usual = layers.Dense(count, name="usual")
-        code, back = layers.Dense(count, name="code"), layers.Dense(len(middle), name="back")
-        left_out = layers.Subtract()([small, back(code(small))])
-        left_out = layers.Rescaling(1 / np.sqrt(max(variance[count:].sum(), 1e-6)))(left_out)
-        squared = [layers.Dot(1)([part, part]) for part in (usual(small), left_out)]
-        self.network_ = keras.Model(entry, layers.Concatenate()(squared), name="gate")
-        usual.set_weights([whiten, -middle @ whiten])
-        code.set_weights([principal, -middle @ principal])
-        back.set_weights([principal.T, middle])
-        self.limits_ = np.quantile(self.score(validation_pictures), quantile, axis=0)
+        rest = max(variance[count:].sum(), 1e-6)
+        whiten = principal / np.sqrt(variance[:count])
+        line = self._line(found.shape[-1])
+        if adults is not None:
+            theirs = np.stack([(described(version) - mean) / scale @ whiten for version in adults])
+            line = self._learn((known - mean) / scale @ whiten, theirs, np.asarray(patients))
+            kernel = (whiten @ line[0]) / scale
+            line = kernel, line[1] - mean @ kernel
+        # |z|^2 less |code|^2 is what the directions leave out
+        z = layers.Normalization(mean=mean, variance=scale**2)(found)
+        code = layers.Dense(count, use_bias=False, name="code")
+        usual = layers.Rescaling(1 / np.sqrt(variance[:count] * count))(code(z))
+        inside = layers.Dot(1)([usual, usual])
+        left_out = layers.Subtract()([layers.Dot(1)([z, z]), layers.Dot(1)([code(z), code(z)])])
+        adult = layers.Dense(1, name="adult")
+        outputs = [inside, layers.Rescaling(1 / rest)(left_out), adult(found)]
+        self.network_ = keras.Model(entry, layers.Concatenate()(outputs), name="gate")
+        code.set_weights([principal])
+        adult.set_weights([line[0][:, None], np.atleast_1d(line[1])])
+        self._films, scores = validation_pictures[:64], self.score(validation_pictures)
+        self.limits_, self.middle_ = np.quantile(scores, quantile, axis=0), np.median(scores, axis=0)
+        self.least_ = 0.7 * np.quantile(self._anatomy(validation_pictures), 1 - quantile, axis=0)
+        self.reference_ = np.quantile(self._oddness(scores), np.linspace(0, 1, 201))
         return self
 
-    def score(self, pictures: np.ndarray) -> np.ndarray:
-        """The two log-distances of each picture (uint8, shape (images, size, size)): shape (images, 2)."""
-        squared = self.network_.predict(pictures[..., None], batch_size=256, verbose=0)
-        return np.log(squared.astype(float) + 1e-9)
+    def _line(self, length: int) -> tuple[np.ndarray, float]:
+        """The line of the project's own gate; one that tells nothing where there is none."""
+        if own := _own():
+            kernel, bias = own.get_layer("adult").get_weights()
+            return kernel[:, 0].astype(float), float(bias[0])
+        return np.zeros(length), 0.0
 
-    def predict(self, pictures: np.ndarray) -> list[str]:
+    def _learn(self, known: np.ndarray, adults: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, float]:
+        """A line between children and adults (logistic regression), and the scores by lines without that patient."""
+
+        def fitted(films):
+            some = adults[:, films].reshape(-1, adults.shape[-1])
+            both, label = np.concatenate([known, some]), np.repeat([0, 1], [len(known), len(some)])
+            model = LogisticRegression(C=0.001, class_weight="balanced", max_iter=500).fit(both, label)
+            return model.coef_[0], float(model.intercept_[0])
+
+        self.adult_scores_ = np.zeros(adults.shape[:2])
+        for others, own in GroupKFold(min(5, len(set(patients)))).split(patients, groups=patients):
+            kernel, bias = fitted(others)
+            self.adult_scores_[:, own] = adults[:, own] @ kernel + bias
+        return fitted(np.arange(len(patients)))
+
+    def score(self, pictures: np.ndarray) -> np.ndarray:
+        """Two log-distances and the log-odds of an adult of each picture: shape (images, 3).
+
+        `pictures` are uint8 of shape (images, size, size).
+        """
+        if not len(pictures):
+            return np.empty((0, 3))
+        found = self.network_.predict(pictures[..., None], batch_size=128, verbose=0).astype(float)
+        return np.column_stack([np.log(found[:, :2].clip(1e-9)), found[:, 2]])
+
+    def _anatomy(self, pictures: np.ndarray) -> np.ndarray:
+        if self.lung_network is None:
+            return np.full((len(pictures), 3), 1.0)
+        return anatomy(lungs.find(self.lung_network, pictures))
+
+    def _oddness(self, scores: np.ndarray) -> np.ndarray:
+        """How far a picture is on the way from the middle of the validation films (0) to a limit (1)."""
+        return ((scores - self.middle_) / np.maximum(self.limits_ - self.middle_, 1e-9)).max(axis=1)
+
+    def typicality(self, pictures: np.ndarray) -> np.ndarray:
+        """Share of validation films that are less typical than each picture, (images,): 0.5 is in the middle.
+
+        `pictures` are uint8 of shape (images, size, size).
+        """
+        return 1 - np.searchsorted(self.reference_, self._oddness(self.score(pictures))) / len(self.reference_)
+
+    def predict(self, pictures: np.ndarray, adult_scores: np.ndarray | None = None) -> list[str]:
         """Why each picture (uint8, shape (images, size, size)) can't be judged; empty where it is in distribution.
 
-        A key of `MENDED`, if the picture passes when that is undone and fits better by `MARGIN`; else `STRANGE`.
+        A key of `MENDED` where the picture passes when that is undone; else `NO_LUNGS`, `ONE_LUNG`, `ADULT` or
+        `STRANGE`. With `adult_scores`, shape (images,), these stand for the third score.
         """
-        held = [pictures, *(mend(pictures) for mend in MENDED.values())]
-        as_is, *mended = ((self.score(one) - self.limits_).max(axis=1) for one in held)
-        best, names = np.min(mended, axis=0), np.array([*MENDED])[np.argmin(mended, axis=0)]
-        wrong_way = (best < 0) & (best < as_is - MARGIN)
-        return np.where(wrong_way, names, np.where(as_is > 0, STRANGE, "")).tolist()
+        scores = self.score(pictures)
+        if adult_scores is not None:
+            scores[:, 2] = adult_scores
+        there = self._anatomy(pictures)
+        beyond, lacking = scores > self.limits_, there < self.least_
+        reasons = [
+            (lacking[:, 0], NO_LUNGS),
+            (lacking[:, 1:].any(axis=1), ONE_LUNG),
+            (beyond[:, 2], ADULT),
+            (beyond.any(axis=1), STRANGE),
+        ]
+        said = np.select([where for where, _ in reasons], [words for _, words in reasons], "").astype(object)
+        declined = np.flatnonzero(said != "")
+        best = np.full(len(declined), np.inf)
+        for words, mend in MENDED.items() if len(declined) else ():
+            upright = np.ascontiguousarray(mend(pictures[declined]))
+            scores = self.score(upright)
+            fits = (scores <= self.limits_).all(axis=1) & (self._anatomy(upright) >= self.least_).all(axis=1)
+            odd = np.where(fits, self._oddness(scores), np.inf)
+            said[declined[odd < best]] = words
+            best = np.minimum(best, odd)
+        return said.tolist()
+
+    def facts(self) -> dict:
+        """All that `load` wants beside the network, fit for JSON."""
+        return {
+            "limits": self.limits_.tolist(),
+            "middle": self.middle_.tolist(),
+            "least": self.least_.tolist(),
+            "reference": self.reference_.round(4).tolist(),
+        }
 
     def save(self, path: Path) -> None:
-        """Write the network as a .keras file, read back and compared; `limits_` has to be kept beside it."""
-        noise = np.random.default_rng(0).integers(0, 256, (8, *self.network_.input_shape[1:]), np.uint8)
-        save_checked(self.network_, noise)(path)
+        """Write the fitted network as a .keras file, read back and compared; `facts` have to be kept beside it."""
+        save_checked(self.network_, self._films[..., None])(path)
 
     @classmethod
-    def load(cls, path: Path, limits) -> "OODDetector":
-        """From the file that `save` wrote, and the two limits that belong to it."""
-        detector = cls()
-        detector.network_, detector.limits_ = keras.models.load_model(path, compile=False), np.asarray(limits, float)
+    def load(cls, path: Path, facts: dict, lung_network: keras.Model | None = None) -> "OODDetector":
+        """From the file that `save` wrote, and the `facts` that belong to it."""
+        detector = cls(lung_network)
+        detector.network_ = keras.models.load_model(path, compile=False)
+        for name in ("limits", "middle", "least", "reference"):
+            setattr(detector, f"{name}_", np.asarray(facts[name], float))
         return detector

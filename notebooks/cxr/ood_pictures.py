@@ -11,11 +11,14 @@ import sklearn
 from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from pydicom import Dataset, uid
 from scipy.ndimage import gaussian_filter
+from skimage import exposure
 
+from . import corruptions, films, lungs
 from .images import squeezed
-from .project.paths import cache_dir
+from .project.paths import Problem, cache_dir, located, shown
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
+EMPTY = pd.DataFrame(columns=["file", "patient"])
 ALTERED = "films"  # names of `gallery` that begin so are true films, changed
 Pictures = Iterator[np.ndarray]  # each uint8, shape (size, size)
 
@@ -115,6 +118,74 @@ def screens(films: np.ndarray, rng: np.random.Generator) -> Pictures:
         shot = Image.fromarray(film).transform((size, size), Image.Transform.QUAD, quad.tolist(), fillcolor=room)
         lit = np.asarray(ImageEnhance.Contrast(shot).enhance(0.7)).astype(float)
         yield (lit + stripes + rng.normal(0, 3, lit.shape)).clip(0, 255).astype(np.uint8)
+
+
+def disguised(adults: np.ndarray, children: np.ndarray, masks: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Films of adults made to look like those of this hospital, but for the anatomy.
+
+    They are cut to the lungs, and each has the gray levels of a child's film (`skimage.exposure.match_histograms`).
+
+    All are uint8 of shape (films, size, size); `masks` are those of the lungs of `adults`.
+    """
+    rng, size, made = np.random.default_rng(seed), adults.shape[1], []
+    for film, place in zip(adults, lungs.facts(masks).itertuples()):
+        left, top, right, bottom = rng.uniform(0.02, 0.12, 4)
+        box = (place.lungs_left - left, place.lungs_top - top, place.lungs_right + right, place.lungs_bottom + bottom)
+        if not np.isnan(place.lungs_left):
+            box = tuple((np.clip(box, 0, 1) * size).round().astype(int).tolist())
+            film = np.asarray(Image.fromarray(film).crop(box).resize((size, size), Image.Resampling.BICUBIC))
+        made.append(exposure.match_histograms(film, children[rng.integers(len(children))]))
+    return np.stack(made).round().clip(0, 255).astype(np.uint8)
+
+
+def adult_films(place: str | Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Chest films of adults below a folder: uint8 of shape (films, size, size), and whose they are, (films,).
+
+    A table in that folder, any ``.csv`` with the columns ``file`` (below the folder) and ``patient``, names the
+    patients; without it each file is a patient. A Problem where there is no such folder, no picture in it, or fewer
+    than two patients.
+    """
+    paths = films.collect(place)
+    top = located(place)
+    tables = [pd.read_csv(path, dtype=str) for path in sorted(top.glob("*.csv"))]
+    known = pd.concat([table[["file", "patient"]] for table in tables if {"file", "patient"} <= {*table}] or [EMPTY])
+    names = [path.relative_to(top).as_posix() for path in paths]
+    patients = pd.Series(names).map(dict(zip(known.file, known.patient))).fillna(pd.Series(names)).to_numpy(str)
+    if len(set(patients)) < 2:
+        raise Problem(f"{shown(top)} holds films of one patient only: add films of other adults.")
+    return np.stack([films.read(path, size, (0, 200)).pixels for path in paths]), patients
+
+
+def adult_versions(adults: np.ndarray, children: np.ndarray, lung_network, size: int) -> dict[str, np.ndarray]:
+    """Films of adults as they are, altered, and disguised as a child's, by name: each (films, size, size).
+
+    `adults` are best larger than `size`; `children`, of that size, lend their gray levels.
+    """
+    altered = mildly_altered(adults)
+    versions = {"as they are": adults, "cropped by 10%": np.stack([corruptions.cropped(a, 0.1) for a in adults])}
+    versions |= {name: altered[name] for name in ("JPEG quality 50", "half resolution")}
+    versions = {name: lungs.resized(version, size) for name, version in versions.items()}
+    films_as_they_are = versions["as they are"]
+    return versions | {"disguised": disguised(films_as_they_are, children, lungs.find(lung_network, films_as_they_are))}
+
+
+def mildly_altered(pictures: np.ndarray) -> dict[str, np.ndarray]:
+    """The same films (uint8, shape (films, size, size)) as they may come in use, by name: these should pass.
+
+    Best of a larger size than they are looked at in, for that is how films are saved and cut.
+    """
+    size = pictures.shape[1]
+
+    def each(change):
+        return np.stack([np.asarray(change(film)) for film in pictures])
+
+    return {
+        "JPEG quality 50": each(corruptions.SINGLE["JPEG quality 50"]),
+        "half resolution": lungs.resized(lungs.resized(pictures, size // 2), size),
+        "cropped by 5%": each(lambda film: corruptions.cropped(film, 0.05)),
+        "gamma 0.7": each(lambda film: (255 * (film / 255) ** 0.7).round().astype(np.uint8)),
+        "gamma 1.4": each(corruptions.SINGLE["gamma 1.4"]),
+    }
 
 
 def gallery(films: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:

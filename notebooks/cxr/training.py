@@ -305,8 +305,7 @@ def behind(recipe: list[dict], network: keras.Model, seed: int) -> keras.Sequent
 
     Where the recipe transplants, it takes the film and its lungs in training, the film alone in validation.
     """
-    channels = None if any(row["layer"] == "RandomTransplant" and row["kept"] for row in recipe) else 1
-    entry = keras.layers.Input((*network.input_shape[1:3], channels))
+    entry = keras.layers.Input((*network.input_shape[1:3], None if augment.takes_lungs(recipe) else 1))
     return keras.Sequential([entry, augment.build(recipe, seed), network], name="learner")
 
 
@@ -413,11 +412,11 @@ def seed_facts(
     resting = np.isin(kinds, list(threshold_on or kinds))
     threshold = metrics.youden_threshold(np.tile(label, resting.sum()), probability[resting].ravel())
     plain = metrics.measure(label, probability[0], threshold)
-    said = {kind: probability[np.array(kinds) == kind] for kind in dict.fromkeys(kinds)}
-    stressed = metrics.measure(np.tile(label, kinds.count("stress")), said["stress"].ravel(), threshold)
-    misled = metrics.auc(np.tile(label[conflicting], kinds.count("stress")), said["stress"][:, conflicting].ravel())
-    other = {f"{kind}_auc": metrics.auc(np.tile(label, len(own)), own.ravel()) for kind, own in said.items()}
-    other = {name: other[name] for name in ("swap_auc", "conflict_auc") if name in other}
+    stressed_ones = probability[np.array(kinds) == "stress"]
+    stressed = metrics.measure(np.tile(label, len(stressed_ones)), stressed_ones.ravel(), threshold)
+    misled = metrics.auc(np.tile(label[conflicting], len(stressed_ones)), stressed_ones[:, conflicting].ravel())
+    by_kind = metrics.auc_by_kind(label, probability, kinds)
+    other = {f"{kind}_auc": by_kind[kind] for kind in ("swap", "conflict") if kind in by_kind}
     unseen = {} if held_out is None else {"heldout_auc": float(np.mean([metrics.auc(label, own) for own in held_out]))}
     return {
         "seed": run.batches.seed,

@@ -8,7 +8,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from ..shortcuts import WORDS
 from .style import BLUE, DOTTED, GRAY, GREEN, VERMILION, grid, intervals, name_rows, outline
 
 
@@ -206,22 +205,4 @@ def refusals(table: pd.DataFrame, welcome: list[str]) -> Figure:
     axis.set(xlim=(0, 1.12), xlabel="refused; green: should pass, gray: should not")
     axis.xaxis.set_major_formatter("{x:.0%}")
     name_rows(axis, table.pictures + table["count"].map(" ({})".format))
-    return figure
-
-
-def apart(table: pd.DataFrame) -> Figure:
-    """How well each fact tells the films of two places apart, one mark a class.
-
-    `table` has ``fact``, ``normal``, ``other``: AUCs, 0.5 for no difference.
-    """
-    figure, axis = plt.subplots(figsize=(7.5, 0.33 * len(table) + 1))
-    order = table.assign(most=(table[["normal", "other"]] - 0.5).abs().max(axis=1)).sort_values("most")
-    axis.axvline(0.5, **DOTTED)
-    axis.scatter(order.normal, range(len(order)), color=BLUE, s=45, label="normal films", zorder=3)
-    axis.scatter(order.other, range(len(order)), color=VERMILION, s=45, label="the others", zorder=3)
-    axis.set_yticks(range(len(order)), order.fact.replace(WORDS))
-    axis.set(xlim=(-0.02, 1.02), xlabel="AUC, home against away: 0.5 no difference, right of it more of it there")
-    axis.grid(axis="y", color="#eeeeee", zorder=0)
-    axis.tick_params(axis="y", length=0)
-    axis.legend(frameon=False, fontsize=9)
     return figure

@@ -1,4 +1,4 @@
-"""Where this copy of the project lies on GitHub: in README's links, the badges and the first cell of each notebook.
+"""Where this copy of the project lies on GitHub: in links of README and docs/, badges and first cells of notebooks.
 
 ``python -m cxr.project.badges owner/name`` writes it, with nothing installed but Python. A GitHub workflow runs it in
 each copy. Until then the first cell fetches nothing, because there is no telling from where.
@@ -30,7 +30,7 @@ def rewrite(path: Path, text: str) -> None:
 
 
 def write(repository: str = "") -> None:
-    """Point README and all notebooks at `repository`, ``owner/name``.
+    """Point README, docs/ and all notebooks at `repository`, ``owner/name``.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def write(repository: str = "") -> None:
     found = re.search(r"github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?[)/\s]", readme.read_text(encoding="utf-8"))
     if not found:
         raise Problem("README.md has no link to github.com/owner/name: put one back, so that it can be replaced.")
-    for path in [readme, *sorted((ROOT / "notebooks").glob("*.ipynb"))]:
+    for path in [readme, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "notebooks").glob("*.ipynb"))]:
         text = path.read_text(encoding="utf-8").replace(found[1], repository)
         for old, new in zip(UNKNOWN.splitlines(), FETCH.format(repository).splitlines()):
             text = text.replace(json.dumps(old)[:-1], json.dumps(new)[:-1])

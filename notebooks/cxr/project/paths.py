@@ -9,6 +9,7 @@ variable                default           what is there
 ``CXR_RESULTS_DIR``     ``results/``      the artifacts that one notebook writes and the next reads
 ``CXR_CACHE_DIR``       ``.cache/``       what can be made again: decoded images, trials, ...
 ``CXR_CHECKPOINT_DIR``  in the cache      from what a training goes on after a crash
+``CXR_EXTERNAL_DIR``    none              films of another hospital, for 10
 ======================  ================  ===================================================
 
 A relative path is taken from the project's top folder, whatever folder Jupyter was started in.
@@ -68,6 +69,12 @@ def cache_dir() -> Path:
 def checkpoint_dir() -> Path:
     """Folder of a training's checkpoints: ``CXR_CHECKPOINT_DIR``, or ``checkpoints/`` in the cache folder."""
     return _folder("CXR_CHECKPOINT_DIR", str(cache_dir() / "checkpoints"))
+
+
+def external_dir() -> Path | None:
+    """Folder of films of another hospital: ``CXR_EXTERNAL_DIR``; None where it is not set."""
+    folder = os.environ.get("CXR_EXTERNAL_DIR")
+    return located(folder) if folder else None
 
 
 @contextmanager

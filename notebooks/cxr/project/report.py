@@ -1,20 +1,30 @@
 """What README and the model card quote: the figures in ``results/``, put into templates; ``make figures``."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from PIL import Image
 
+from . import fingerprint
 from .artifacts import Step
 from .badges import rewrite
 from .kaggle.archive import HANDLE
-from .paths import ROOT, Problem, command, shown
+from .paths import ROOT, Problem, command, shown, whole
 
-MARKS = {  # before a block of README; after it stands <!-- end of NAME -->
-    "figures": "<!-- figures: written by `make figures` from results/05_metrics.json -->",
-    "beyond": "<!-- beyond: written by `make figures` from results/ -->",
-    "speed": "<!-- speed: written by `make figures` from benchmarks/speed.csv -->",
+FILES = {  # where the block of this name stands, and what it is written from
+    "headline": ("README.md", "results/"),
+    "notebooks": ("README.md", "results/"),
+    "figures": ("docs/honesty.md", "results/05_metrics.json"),
+    "ablation": ("docs/honesty.md", "results/04_ablation.csv"),
+    "beyond": ("docs/honesty.md", "results/"),
+    "speed": ("benchmarks/README.md", "benchmarks/speed.csv"),
 }
+# Before a block; after it stands <!-- end of NAME -->.
+MARKS = {name: f"<!-- {name}: written by `make figures` from {source} -->" for name, (_, source) in FILES.items()}
+STRIP = ("results/05_same_lungs.png", "docs/same_lungs_narrow.png")  # a strip of films, and how a phone shows it
 NAMES = {"accuracy": "accuracy", "auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
 NAMES |= {"average_precision": "average precision", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
 
@@ -22,6 +32,12 @@ NAMES |= {"average_precision": "average precision", "ppv": "PPV", "npv": "NPV", 
 def with_interval(value: float, interval: list[float]) -> str:
     """``0.931 (0.911 to 0.950)``."""
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def among(table: pd.DataFrame, figure: str) -> list[str]:
+    """`with_interval` down a table with the columns `figure`, ``..._low`` and ``..._high``; empty where it is NaN."""
+    rows = table[[figure, f"{figure}_low", f"{figure}_high"]].to_numpy()
+    return [with_interval(value, bounds) if value == value else "" for value, *bounds in rows]
 
 
 def plus_minus(mean: float, deviation: float | None) -> str:
@@ -60,47 +76,120 @@ def model_card(metrics: dict, run: dict, opened: int) -> str:
     return _fill("model_card.md.j2", metrics=metrics, run=run, opened=opened, kaggle=HANDLE)
 
 
-def figures() -> str:
-    """README's table of results; a Problem where they are missing, stale, or come from the practice set."""
-    step = Step("00_readme")
-    metrics, run = step.read("05_metrics.json"), step.read("04_run.json")
-    kept, plain_kept = (
-        step.read(f"04_{name}.csv").set_index("seed").loc[run["kept_seed"]] for name in ("seeds", "plain_seeds")
-    )
+def _unbroken(text: str) -> str:
+    """`text` with no line break around a ``±``."""
+    return text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+
+
+def _core(step: Step) -> dict:
+    """What the blocks of README share; a Problem where it is missing, stale, or comes from the practice set."""
+    metrics = step.read("05_metrics.json")
     if metrics["synthetic"]:
         remedy = "run the notebooks on the real X-rays before README quotes it"
         raise Problem(f"results/05_metrics.json comes from the SYNTHETIC practice set: {remedy}.")
-    return _fill("readme_figures.md.j2", metrics=metrics, run=run, kept=kept, plain_kept=plain_kept)
+    tables = {"own_seeds": step.read("04_seeds.csv"), "plain_seeds": step.read("04_plain_seeds.csv")}
+    return {"metrics": metrics, "audit": step.read("02_audit.json"), **tables}
+
+
+def _beyond(step: Step) -> dict:
+    """The results of the notebooks beyond the first five; a Problem where one's are missing or stale."""
+    files = {"explained": "06_explain", "moved": "07_metrics", "subtypes": "08_metrics"}
+    files |= {"gate": "09_gate", "away": "10_external"}
+    return {name: step.read(f"{file}.json") for name, file in files.items()}
+
+
+def headline() -> str:
+    """README's finding, and its table of four figures."""
+    return _unbroken(_fill("readme_headline.md.j2", **_core(Step("00_readme"))))
+
+
+def notebooks() -> str:
+    """README's table of the notebooks: the question in the title of each, and its answer in a line."""
+    step, titles = Step("00_readme"), dict[str, dict[str, str]]()
+    for number, path in fingerprint.notebooks().items():
+        header = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+        title = header.splitlines()[0].partition(" · ")[2]  # of "# 01 · Download: where do the X-rays come from?"
+        name, _, question = title.partition(": ")
+        titles[number] = {"name": name, "file": path.name, "question": question}
+    layers = step.read("03_augmentation.json")["layers"]
+    return _unbroken(_fill("readme_notebooks.md.j2", notebooks=titles, layers=layers, **_core(step), **_beyond(step)))
+
+
+def figures() -> str:
+    """All figures of the test folder; a Problem where they are missing, stale, or come from the practice set."""
+    step = Step("00_readme")
+    core, run = _core(step), step.read("04_run.json")
+    kept, plain_kept = (core[name].set_index("seed").loc[run["kept_seed"]] for name in ("own_seeds", "plain_seeds"))
+    filled = _fill("honesty_figures.md.j2", metrics=core["metrics"], run=run, kept=kept, plain_kept=plain_kept)
+    return _unbroken(filled)
+
+
+def ablation() -> str:
+    """The table of what each idea buys: means over the seeds of a row."""
+    table = Step("00_readme").read("04_ablation.csv")
+    rows = table.groupby("row", sort=False).mean(numeric_only=True).assign(seeds=table.groupby("row").size())
+    epochs = " or ".join(map(str, sorted(table.epochs.unique())))
+    return _fill("honesty_ablation.md.j2", rows=rows.reset_index().to_dict("records"), epochs=epochs)
 
 
 def beyond() -> str:
-    """README's table of the notebooks beyond the first five; a Problem where one's results are missing or stale."""
-    step = Step("00_publish")
-    files = {"metrics": "05_metrics", "explained": "06_explain", "moved": "07_metrics", "subtypes": "08_metrics"}
-    files |= {"gate": "09_gate", "away": "10_external"}
-    return _fill("readme_beyond.md.j2", **{name: step.read(f"{file}.json") for name, file in files.items()})
+    """The table of the notebooks beyond the first five; a Problem where one's results are missing or stale."""
+    step = Step("00_readme")
+    return _unbroken(_fill("honesty_beyond.md.j2", metrics=step.read("05_metrics.json"), **_beyond(step)))
 
 
 def speed() -> str:
-    """README's table of speeds, from ``benchmarks/speed.csv``; a Problem where the benchmark was not run."""
+    """The table of speeds, from ``benchmarks/speed.csv``; a Problem where the benchmark was not run."""
     path = ROOT / "benchmarks" / "speed.csv"
     if not path.exists():
         raise Problem("benchmarks/speed.csv is missing: run make benchmark FILES=folder-of-full-size-X-rays.")
-    return _fill("readme_speed.md.j2", rows=pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"))
+    return _fill("benchmarks_speed.md.j2", rows=pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"))
+
+
+WRITERS = {
+    "headline": headline,
+    "notebooks": notebooks,
+    "figures": figures,
+    "ablation": ablation,
+    "beyond": beyond,
+    "speed": speed,
+}
+
+
+def stacked(strip: Image.Image) -> Image.Image:
+    """The right half of a strip of films under its left one, parted at the white column nearest to the middle."""
+    pixels = np.asarray(strip.convert("RGB"))
+    white = np.flatnonzero((pixels == 255).all((0, 2)))
+    cut = int(white[np.abs(white - pixels.shape[1] / 2).argmin()])
+    page = np.full((2 * pixels.shape[0], max(cut, pixels.shape[1] - cut), 3), 255, np.uint8)
+    for row, half in enumerate((pixels[:, :cut], pixels[:, cut:])):
+        page[row * pixels.shape[0] :][: pixels.shape[0], : half.shape[1]] = half
+    return Image.fromarray(page)
 
 
 def write_figures() -> None:
-    """Put `figures`, `beyond` and `speed` into README, each between its two marks; a Problem where it lost a mark."""
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    for name, write in (("figures", figures), ("beyond", beyond), ("speed", speed)):
+    """Put each block between its two marks, and README's strip of films into the form for a phone.
+
+    A Problem where a file lost a mark.
+    """
+    pages = {file: (ROOT / file).read_text(encoding="utf-8") for file, _ in FILES.values()}
+    for name, (file, _) in FILES.items():
         start, end = MARKS[name], f"<!-- end of {name} -->"
-        before, _, rest = text.partition(start)
-        _, ended, after = rest.partition(end)
-        if not ended:
-            raise Problem(f"README.md lacks a mark of its block {name}: put {start} before it and {end} after it.")
-        text = f"{before}{start}\n{write()}{end}{after}"
-    rewrite(path, text)
+        if end not in pages[file].partition(start)[2]:
+            raise Problem(f"{file} lacks a mark of its block {name}: put {start} before it and {end} after it.")
+    for name, (file, _) in FILES.items():
+        before, start, rest = pages[file].partition(MARKS[name])
+        _, end, after = rest.partition(f"<!-- end of {name} -->")
+        pages[file] = f"{before}{start}\n{WRITERS[name]()}{end}{after}"
+    for file, text in pages.items():
+        rewrite(ROOT / file, text)
+    strip, narrow = (ROOT / file for file in STRIP)
+    with Image.open(strip) as wide:
+        page = stacked(wide)
+    if not narrow.exists() or not np.array_equal(np.asarray(Image.open(narrow).convert("RGB")), np.asarray(page)):
+        with whole(narrow) as unfinished:
+            page.save(unfinished, format="PNG", optimize=True)
+        print(f"{shown(narrow)} rewritten")
 
 
 if __name__ == "__main__":
