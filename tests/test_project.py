@@ -163,6 +163,8 @@ def test_no_image_no_login_and_nothing_opaque_is_committed():
     for name in tracked():
         assert not name.startswith("chest_xray/") or name in ("chest_xray/README.md", "chest_xray/lung_masks.npz"), name
         assert not name.endswith((".pkl", ".pickle", ".h5", ".hdf5", ".jpeg", ".jpg", "kaggle.json")), name
+        assert not name.endswith((".npz", ".npy")) or name == "chest_xray/lung_masks.npz", name
+        assert (ROOT / name).stat().st_size <= 5e6, name
 
 
 def test_badges_point_where_they_are_told(tmp_path, monkeypatch):
