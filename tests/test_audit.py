@@ -1,14 +1,13 @@
 import ast
 import io
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from cxr import data, images, plots, shortcuts
+from cxr import data, images, originals, plots, shortcuts
 from cxr.project.paths import ROOT, Problem
 
 
@@ -51,47 +50,15 @@ def population(train=240, test=80, kind="PNEUMONIA"):
     )
 
 
-def shown(function, **known):
-    """What the cell of 02 that calls `function` and shows words says, where it finds the names `known`."""
+def said_of_block(inside, finding, ill="covid"):
+    """What the cell of 02 that shows the block says of it."""
     cells = json.loads((ROOT / "notebooks/02_explore.ipynb").read_text(encoding="utf-8"))["cells"]
-    (source,) = [
-        text for text in ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code") if function in text
-    ]
+    texts = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    (source,) = [text for text in texts if text.startswith('groups = pd.DataFrame(found["hard_block"]')]
     *body, last = ast.parse(source).body
-    scope = {"pd": pd, "shortcuts": shortcuts, "Markdown": lambda text: text} | known
+    scope = {"pd": pd, "inside": inside, "found": {"hard_block": finding}, "ill": ill}
     exec(compile(ast.Module(body, []), "02_explore", "exec"), scope)
     return eval(compile(ast.Expression(last.value), "02_explore", "eval"), scope)
-
-
-def said_of_leakage(manifest, folds=2):
-    return shown("shortcuts.leakage", manifest=manifest, FOLDS=folds)
-
-
-def said_of_copies(manifest, films):
-    loader = SimpleNamespace(load=lambda *_: films)
-    return shown("shortcuts.near_duplicates", manifest=manifest, images=loader, folder=None, leakage={})
-
-
-def said_of_clues(no_pixel, no_lung, ill):
-    return shown("def in_words", found={"no_pixel": no_pixel, "no_lung": no_lung}, ill=ill)
-
-
-def said_of_shift(finding, manifest, ill="covid"):
-    return shown('alone = pd.DataFrame(found["shift"]', found={"shift": finding}, manifest=manifest, ill=ill)
-
-
-def said_of_block(inside, finding, ill="covid"):
-    return shown('found["hard_block"]["groups"]', inside=inside, found={"hard_block": finding}, ill=ill)
-
-
-def said_of_odd_films(finding, manifest, ill="covid"):
-    step, train = SimpleNamespace(write=lambda *_: None), manifest[manifest.folder == "train"]
-    return shown("stats.binomtest", found={"gallery": finding}, train=train, step=step, ill=ill)
-
-
-def said_of_outlines(outlines, file_facts, manifest, split):
-    known = {"outlines": outlines, "file_facts": file_facts, "manifest": manifest, "split": split}
-    return shown("def in_auc", found={}, **known)
 
 
 def test_leakage_by_both_keys():
@@ -113,15 +80,15 @@ def test_leakage_by_both_keys():
     assert (loose["patients"], loose["most_films"], loose["in_train_and_test"]) == (4, 3, 2)
     assert found["always_other_subtype"] == 1  # person 2; person 1 meets its own virus
     assert strict["leaked"] < loose["leaked"]
-    said = said_of_leakage(manifest)
+    said = shortcuts.said_of_leakage(shortcuts.leakage(manifest, 1 / 2))
     assert f"{strict['leaked']:.0%} of the validation images" in said and "train and test: 1." in said
-    assert "in both: 2, 1 with another subtype only" in said
+    assert "in both: 2; 1 of them have another subtype there" in said
 
 
 def test_one_film_a_patient_leaks_nothing():
     found = shortcuts.leakage(population())
     assert found["with_subtype"]["leaked"] == 0 == found["with_subtype"]["leaked_sd"]
-    assert said_of_leakage(population()).endswith("Bare person numbers in both: 0.")
+    assert shortcuts.said_of_leakage(found).endswith("Bare person numbers in both: 0.")
 
 
 def test_exact_duplicates_are_told_by_place_and_patient():
@@ -199,15 +166,15 @@ def test_a_planted_size_is_found_and_an_equal_one_is_said_to_be_invisible(kind):
     rows = {row["clue"]: row for row in found["rows"]}
     assert rows["width"]["auc"] > 0.97 and rows["width"]["accuracy"] > 0.9 and abs(rows["aspect"]["auc"] - 0.5) < 0.2
     assert rows["height"]["auc"] is None and found["invisible"] == ["height"] and found["always_other"] == 0.5
-    said = said_of_clues(found, found, kind.lower())
+    said = shortcuts.said_of_clues(found, kind.lower())
     for part in (
         f"Always answering {kind.lower()} gets 50.0%",
         f"width alone {rows['width']['accuracy']:.1%} (AUC {rows['width']['auc']:.3f}), all 2 clues",
         "can't show what height would tell",
     ):
-        assert said.count(part) == 2
+        assert said.count(part) == 1
     only = shortcuts.baselines(facts[["height"]], manifest)
-    file, _ = said_of_clues(only, found, kind.lower()).splitlines()
+    file = shortcuts.said_of_clues(only, kind.lower())
     assert only["rows"][-1]["auc"] is None and "can't show" in file and "alone" not in file
 
 
@@ -288,9 +255,8 @@ def test_what_facts_tell_on_validation_leaves_test_and_films_without_any_out():
     for nothing in (facts[["lungs_top"]], facts * np.nan):
         assert shortcuts.told(nothing, manifest.label, part)["val_auc"] is None
     assert shortcuts.told(facts[manifest.label == 1], manifest.label[manifest.label == 1], part)["val_auc"] is None
-    split = pd.DataFrame({"path": manifest.path, "split": part}).dropna()
-    said = said_of_outlines(facts, pd.DataFrame({"aspect": np.ones(320)}), manifest, split)
-    assert "alone: validation AUC 0.9" in said and said.endswith("file alone: not visible in this copy.")
+    assert shortcuts.in_auc(found).startswith("validation AUC 0.9")
+    assert shortcuts.in_auc({"val_auc": None}) == "not visible in this copy"
 
 
 def test_facts_of_lungs_by_class_and_folder():
@@ -337,17 +303,19 @@ def test_shift_finds_the_class_that_changed():
     rows = {row["fact"]: row for row in found["rows"]}
     assert rows["contrast"]["normal"] < 0.1 and abs(rows["contrast"]["other"] - 0.5) < 0.2
     assert found["folder_auc"]["normal"] > 0.9 > 0.7 > found["folder_auc"]["other"]
-    _, _, normal, other, fact = said_of_shift(found, manifest).splitlines()
-    assert normal == f"- normal: {found['folder_auc']['normal']:.2f}, two populations." and "covid: 0." in other
+    _, _, normal, other, fact = shortcuts.said_of_shift(found, manifest, "covid").splitlines()
+    assert normal == f"- normal: {found['folder_auc']['normal']:.2f}, two kinds of film." and "covid: 0." in other
     assert fact.endswith(f"contrast, in normal films: AUC {rows['contrast']['normal']:.2f}.")
-    assert "two populations" not in said_of_shift(shortcuts.shift(facts[["tilt"]], manifest), manifest)
+    found = shortcuts.shift(facts[["tilt"]], manifest)
+    assert "two kinds" not in shortcuts.said_of_shift(found, manifest, "covid")
 
 
 def test_too_few_patients_to_tell_folders_apart_are_said():
     manifest = population(20, 20)
     manifest.loc[(manifest.folder == "test") & (manifest.label == 1), "patient"] = "one"
     found = shortcuts.shift(pd.DataFrame({"tilt": np.arange(40.0)}), manifest)
-    assert found["folder_auc"]["other"] is None and "covid: unknown (too few" in said_of_shift(found, manifest)
+    assert found["folder_auc"]["other"] is None
+    assert "covid: unknown (too few" in shortcuts.said_of_shift(found, manifest, "covid")
 
 
 def test_the_block_is_measured_and_its_absence_is_said(capsys):
@@ -382,9 +350,47 @@ def test_the_block_is_measured_and_its_absence_is_said(capsys):
     rest = found["groups"]["other normal, test"]
     assert rest["letter"] == 1 and rest["large_letter"] == 0 == rest["taken_by_letter"]
     page = said_of_block(inside, found).to_html()
-    assert not capsys.readouterr().out and "called covid by a model that sees the letter alone" in page
+    assert not capsys.readouterr().out and "called covid by its letter" in page
     assert ">100%<" in page and ">10<" in page and ">block<" in page
     assert set(shortcuts.look_alikes(facts, manifest, inside).kind) == {"normal train", "hard test", "virus train"}
+
+
+def test_the_best_clue_is_one_that_can_be_seen():
+    rows = [{"clue": "a", "accuracy": 0.9, "auc": None}, {"clue": "b", "accuracy": 0.7, "auc": 0.8}]
+    findings = {"no_pixel": {"rows": rows}, "no_lung": {"rows": [{"clue": "c", "accuracy": 0.6, "auc": 0.9}]}}
+    assert shortcuts.best_clue(findings) == (rows[1], 2)
+
+
+def test_the_groups_of_the_test_folder_are_told_by_film():
+    paths = ["train/a", "train/b", "test/NORMAL2-IM-0140-0001", "test/NORMAL2-IM-0900-0001", "test/c", "test/d"]
+    manifest = pd.DataFrame({"path": paths, "folder": ["train"] * 2 + ["test"] * 4, "label": [0, 1, 0, 0, 1, 1]})
+    manifest = manifest.assign(width=100, height=[100] * 5 + [50], subtype=["normal", "virus"] * 3)
+    facts = pd.DataFrame(
+        {"edge": [0, 1, 0.9, 0.1, 0.9, 0.2], "letter_size": [0, 0, 0.1, 0.03, np.nan, 0.1]}, index=paths
+    )
+    test = manifest[2:].assign(subtype=["normal", "normal", "virus", "bacteria"]).reset_index(drop=True)
+    groups = shortcuts.subgroups(test, manifest, facts, paths[3:4])
+    assert {name: rows.tolist() for name, rows in groups.items()} == {
+        "all": [True] * 4,
+        "bacteria": [False, False, False, True],
+        "normal": [True, True, False, False],
+        "virus": [False, False, True, False],
+        "normal: the hard block": [True, False, False, False],
+        "normal: others": [False, True, False, False],
+        "body cut off at the edge": [True, False, True, False],
+        "ground beside the body": [False, True, False, True],
+        "large letter": [True, False, False, True],
+        "small letter": [False, True, False, False],
+        "no letter found": [False, False, True, False],
+        "normal: print of a device": [False, True, False, False],
+        "normal: no such print": [True, False, False, False],
+        "smaller picture": [True] * 4,
+        "larger picture": [False] * 4,
+        "normal: narrower film": [True, True, False, False],
+        "normal: wider film": [False] * 4,
+    }
+    alike = shortcuts.subgroups(test, manifest.assign(height=100), facts, [])
+    assert not any("picture" in name or "film" in name or "print" in name for name in alike)
 
 
 @pytest.mark.parametrize("lower", [False, True])
@@ -412,16 +418,17 @@ def test_the_whole_audit_of_a_drawn_set(drawn, tiny, lower):
     }
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     ill = "covid" if lower else "pneumonia"
-    copies = said_of_copies(manifest, films)
+    copies = shortcuts.said_of_copies(found["exact"], found["near"])
     assert (
         f"byte for byte: {found['exact']['groups']};" in copies and f"alike: {found['near']['proposed']:,}." in copies
     )
     for said in (
-        said_of_leakage(manifest),
+        shortcuts.said_of_leakage(found["leakage"]),
         copies,
-        said_of_clues(found["no_pixel"], found["no_lung"], ill),
-        said_of_shift(found["shift"], manifest, ill),
-        said_of_odd_films(gallery, manifest, ill),
+        shortcuts.said_of_clues(found["no_pixel"], ill),
+        shortcuts.said_of_clues(found["no_lung"], ill),
+        shortcuts.said_of_shift(found["shift"], manifest, ill),
+        shortcuts.said_of_odd_films(gallery, manifest.label[manifest.folder == "train"].mean(), ill),
     ):
         assert said.strip().endswith(".") and "nan" not in said and "None" not in said
     assert f"are {ill}, against" in said and f"{gallery['of_class_1'] / gallery['films']:.0%}" in said
@@ -451,3 +458,60 @@ def test_what_clues_alone_say_of_three_kinds():
     said = shortcuts.told_by_clues(facts[:450], code[:450], facts[450:])
     assert said.shape == (150, 3) and np.allclose(said.sum(axis=1), 1)
     assert (said.argmax(axis=1) == code[450:]).mean() > 0.7
+
+
+# --- the original files, for copies that were resized ------------------------------------------------------------
+
+RESIZED = {"name": "paultimothymooney/chest-xray-pneumonia, copy resized to 224x224 pixels"}
+
+
+def headers(films=400):
+    """Headers of files, of which the normal ones of train were saved at a higher quality, and all normal ones wider."""
+    rng = np.random.default_rng(0)
+    normal, train = rng.random(films) < 0.5, rng.random(films) < 0.7
+    table = pd.DataFrame({"width": rng.normal(1100, 60, films) + 400 * normal, "height": rng.normal(900, 60, films)})
+    table = table.round().astype(int).assign(mode="L", split=np.where(train, "train", "test"))
+    table["class"] = np.where(normal, "NORMAL", "PNEUMONIA")
+    table["estimated_quality"] = np.where(normal & train, 95, 75)
+    return table.assign(file_size=(table.width * table.height * np.where(normal & train, 0.25, 0.08)).astype(int))
+
+
+def test_what_the_originals_tell_is_measured_from_their_headers():
+    table = headers()
+    files, clues = originals.measured(table)
+    assert files.films.sum() == len(table) and (files.width % 100 == 0).all() and set(files.label) == {0, 1}
+    counted = files.groupby(["folder", "class_name"]).films.sum()
+    assert counted.to_dict() == table.groupby(["split", "class"]).size().to_dict()
+    rows = clues.set_index("clue")
+    assert rows.train_auc["jpeg_quality"] == 1 and rows.auc["jpeg_quality"] == 0.5 and rows.auc["width"] > 0.95
+    with pytest.raises(Problem, match="test folder has one class"):
+        originals.measured(table[(table.split == "train") | (table["class"] == "NORMAL")])
+
+
+def test_tables_are_written_with_their_source(tmp_path, monkeypatch):
+    for name in ("FILES", "CLUES"):
+        monkeypatch.setattr(originals, name, tmp_path / "tables" / getattr(originals, name).name)
+    monkeypatch.setattr(originals, "TABLES", tmp_path / "tables")
+    originals.write(headers())
+    assert originals.FILES.read_text(encoding="utf-8").startswith(originals.SOURCE)
+    assert originals.files(population(), RESIZED)[0].films.sum() == 400
+    assert [row["clue"] for row in originals.clues({"always_other": 0.5}, RESIZED)[0]["rows"]][-1] == "all"
+
+
+def test_the_committed_tables_speak_for_a_resized_copy_alone():
+    manifest = population()
+    files, whose = originals.files(manifest, RESIZED)
+    assert whose == "the original files" and files.groupby("folder").films.sum()[["train", "test"]].tolist() == [
+        5216,
+        624,
+    ]
+    finding = {"always_other": 0.625, "rows": [], "invisible": ["width"]}
+    clues, title = originals.clues(finding, RESIZED)
+    said = shortcuts.said_of_clues(clues, "pneumonia")
+    assert "width alone 87.5% (AUC 0.951), all 6 clues 61.9% (AUC 0.563)" in said and title == "from the original file"
+    for other in ({"name": "paultimothymooney/chest-xray-pneumonia"}, {"name": "folder mine"}):
+        own, whose = originals.files(manifest, other)
+        assert whose == "these files" and own.films.sum() == len(manifest)
+        assert own.bytes_per_pixel.unique().tolist() == [5000 / (200 * 100)]
+        assert originals.clues(finding, other) == (finding, "from the file")
+    plots.sizes(files, whose)

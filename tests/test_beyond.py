@@ -128,7 +128,7 @@ def test_08_figures_follow_from_its_predictions(results):
         assert facts["beside"][which]["test_macro_auc"] == pytest.approx(facts["test"][which]["mean"]["macro_auc"])
 
 
-def test_08_counts_patients_and_shows_the_network_that_is_better_on_validation(results):
+def test_08_counts_patients_and_shows_the_network_that_is_stored(results):
     facts, seeds, split = (read(results / name) for name in ("08_metrics.json", "08_seeds.csv", "02_split.csv"))
     manifest = read(results / "01_manifest.csv").merge(split[["path", "split"]], on="path")
     for kind, row in facts["patients"].items():
@@ -136,7 +136,9 @@ def test_08_counts_patients_and_shows_the_network_that_is_better_on_validation(r
         assert row == {part: of_kind[of_kind.split == part].patient.nunique() for part in ("train", "val", "test")}
     pooled = seeds[[f"{kind}_macro_auc" for kind in ("plain", "stress", "swap", "conflict")]].mean(axis=1)
     by = {which: pooled[seeds.network == which].mean() for which in ("small", "backbone")}
-    assert facts["better"] == max(by, key=by.get)
+    assert facts["better"] == max(by, key=by.get) and facts["confusion_of"] == "small, seed 0"
+    kept, rows = facts["test"]["small"]["kept"], facts["confusion"]
+    assert {kind: row[kind] / sum(row.values()) for kind, row in rows.items()} == pytest.approx(kept["recall"])
     assert (results / "08_subtypes.keras").stat().st_size < 1_500_000, "the small one is stored"
     clues = facts["beside"]["the clues alone"]
     assert clues["conflict_macro_auc"] is None and 0 <= clues["test_ill_auc"] <= 1
@@ -148,7 +150,7 @@ def test_09_gives_no_answer_without_a_reason(results):
     assert ((table.reason != "") == refused).all() and ((table.probability == "") == refused).all()
     by_name = table.set_index("file").reason
     assert "damaged" in by_name["10 cut short.jpeg"] and by_name["11 cat.png"] == "is in colour"
-    assert "045Y" in by_name["9 adult, by its header.dcm"]
+    assert "045Y" in by_name["09 adult, by its header.dcm"]
     others = gated[~gated.pictures.str.contains("validation|test|adults")]
     altered = others.pictures.isin(["films in part", "films on a screen"])
     turned = others.pictures.isin(["films, inverted", "films on their side", "films upside down"])

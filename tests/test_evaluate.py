@@ -228,6 +228,55 @@ def test_a_group_of_one_class_is_held_against_all_of_the_other(scored):
     assert (parts.auc_low <= parts.auc).all() and (parts.auc <= parts.auc_high).all()
 
 
+def test_the_best_threshold_bounds_the_accuracy_of_any_other():
+    label, good = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9])
+    table = metrics.accuracy_by_threshold(label, [(good, 0.8), (np.array([0.1, 0.8, 0.9, 0.7]), 0.75)])
+    assert table["from validation"].tolist() == [0.75, 0.5] and table["0.5"].tolist() == [0.75, 0.75]
+    assert table["best on test"].tolist() == [1.0, 0.75]
+    assert metrics.best_accuracy([0, 0, 0, 1], [0.9, 0.8, 0.7, 0.1]) == 0.75, "calling nobody ill counts as well"
+
+
+def test_false_alarms_are_counted_by_network_and_block(scored):
+    label, probability = scored
+    answers, inside = {"a": (probability, 0.5), "all ill": (probability, 0.0)}, np.arange(200) < 50
+    found = metrics.false_alarms(label, answers, inside)
+    assert found.loc["all", "a"] == metrics.measure(label, probability, 0.5)["false_positives"]
+    assert found["all ill"].tolist() == found["normal films"].tolist() == [(label == 0).sum(), (label[:50] == 0).sum()]
+    wrong = metrics.times_wrong(label, [*answers.values()])
+    assert (wrong == ((probability >= 0.5) != label).astype(int) + (label == 0)).all()
+
+
+def test_answers_of_validation_stand_before_those_of_test_in_the_columns_that_are_kept():
+    films = pd.DataFrame({"path": [*"abc"], "subtype": [*"xyz"], "patient": [*"pqr"], "split": ["val", "val", "train"]})
+    val = pd.DataFrame({"path": ["b", "a"], "label": [1, 0], "seed_0": [0.9, 0.1], "plain_0": 0.5, "ensemble": 0.4})
+    test = pd.DataFrame({"path": ["t"], "label": 1, "subtype": "z", "patient": "s", "split": "test", "more": 1})
+    found = metrics.kept_answers(val, test.assign(probability=0.7, plain=0.6, ensemble=0.8), films, "seed_0", "plain_0")
+    assert list(found) == "path label subtype patient split probability ensemble plain".split()
+    assert found.values.tolist()[0] == ["b", 1, "y", "q", "val", 0.9, 0.4, 0.5] and list(found.path) == [*"bat"]
+
+
+def test_intervals_and_thresholds_by_name(scored):
+    label, probability = scored
+    table = pd.DataFrame({"label": label, "patient": np.arange(200), "one": probability, "other": 1 - probability})
+    times = metrics.resample(table, 50)
+    drawn = metrics.spread(label, probability, 0.5, times)
+    found = metrics.intervals(label, probability, 0.5, times)
+    assert found == {name: metrics.interval(drawn[name]) for name in metrics.NAMES}
+    limits = metrics.youden_by_name(table, ["one", "other"])
+    assert limits == {name: metrics.youden_threshold(label, table[name]) for name in ("one", "other")}
+
+
+def test_a_change_of_the_films_flips_decisions_and_costs_auc(scored):
+    label, probability = scored
+    times = np.ones((3, 200))
+    found = metrics.under_changes(label, probability, {"none": probability, "turned": 1 - probability}, 0.5, times)
+    none, turned = found.itertuples(index=False)
+    assert (none.change, none.flipped, none.auc_lost, none.auc_lost_low) == ("none", 0, 0, 0)
+    assert turned.flipped == pytest.approx(((probability >= 0.5) != (1 - probability >= 0.5)).mean())
+    lost = 2 * metrics.auc(label, probability) - 1
+    assert (turned.auc_lost, turned.auc_lost_low, turned.auc_lost_high) == pytest.approx((lost, lost, lost))
+
+
 def test_a_group_without_an_error_has_an_interval_of_some_width():
     table = pd.DataFrame(
         {

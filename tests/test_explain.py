@@ -87,6 +87,8 @@ def test_a_map_of_nothing_is_an_error_and_no_picture(pictures):
     model.layers[-1].set_weights([np.zeros((16, 1)), np.zeros(1)])
     with pytest.raises(Problem, match="Grad-CAM of image 0 is zero everywhere"):
         saliency.gradcam(model, pictures[0][:4], np.ones(4))
+    even = saliency.gradcam(model, pictures[0][:4], np.ones(4), even=True)
+    assert (even == 1).all() and (saliency.likeness(even, pictures[0][:4]) == 0).all()
 
 
 def test_a_network_without_feature_maps_is_an_error():

@@ -1,12 +1,15 @@
 """Films from elsewhere: surveyed by class folder, held against home, recalibrated without looking at themselves."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr import external, metrics, shortcuts
+from cxr import calibration, external, metrics, shortcuts
 from cxr.ood_pictures import write_dicom
+from cxr.project.backend import keras
 from cxr.project.paths import Problem
 from cxr.project.practice import draw_chest
 
@@ -208,6 +211,38 @@ def test_answers_with_both_classes_have_all_figures():
     assert found.films[["passes the gate", "declined"]].tolist() == [8, 4]
 
 
+def test_a_page_shows_only_figures_that_there_are():
+    shown = external.readable(external.answers(answered([None] * 12), 0.4, 200))
+    assert [*shown] == ["films", "patients", "called ill"] and shown.index[0] == "all"
+    assert shown["called ill"].iloc[0].startswith("58% (")
+    declined = external.readable(external.answers(answered([None] * 12).assign(passes=False), 0.4, 200))
+    assert "all" in declined.index and not {"declined", "passes the gate"} & set(declined.index), "one row for one set"
+    both = external.readable(external.answers(answered([0] * 6 + [1] * 6), 0.4, 200))
+    assert [*both][2:] == ["called ill", "sensitivity", "specificity", "AUC"]
+    assert both.AUC["all"] == "1.000 (1.000 to 1.000)" and both.specificity["class: ill"] == ""
+
+
+def test_films_to_look_at_are_declined_ones_and_then_others():
+    table = pd.DataFrame({"passes": [True, False] * 10 + [True]})
+    assert external.sample(table, 3).tolist() == [1, 9, 19, 0, 10, 20]
+    assert external.sample(table[~table.passes], 2).tolist() == [1, 19]
+
+
+def test_a_folder_is_asked_and_introduced(hospital):
+    detector = SimpleNamespace(predict=lambda pictures: ["is upside down"] + [""] * (len(pictures) - 1))
+    network = keras.Sequential([keras.layers.Input((64, 64, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    films, pictures, broken = external.ask(hospital, 64, detector, network)
+    assert films.passes.sum() == 11 and films.reason[0] == "is upside down" and pictures.shape == (12, 64, 64)
+    assert films.probability.notna().all()
+    found = external.summary(films, broken)
+    assert (found["films"], found["unreadable"], found["classes"]) == (12, 1, ["Normal", "sick"])
+    assert found["refused"] == pytest.approx(1 / 12) and found["reasons"] == {"is upside down": 1}
+    assert external.reasons(films).loc["is upside down"].tolist() == [1, "8.3%"]
+    said = external.introduced("Here", films, broken, False)
+    assert "12 films of 12 patients, normal and ill ones; 1 files" in said and "rehearsal" not in said
+    assert "is no result" in external.introduced("Here", films, broken, True)
+
+
 @pytest.mark.parametrize("label, has", [(0, "specificity"), (1, "sensitivity"), (None, None)])
 def test_answers_of_one_class_or_none_have_what_can_be_said(label, has):
     found = external.answers(answered([label] * 12), 0.4, 200).iloc[0]
@@ -230,9 +265,9 @@ def test_no_group_of_foretold_probabilities_is_nearly_empty():
     rng = np.random.default_rng(0)
     probability = np.concatenate([rng.beta(0.2, 4, 150), rng.beta(8, 0.3, 300), rng.uniform(0, 1, 12)])
     label = rng.uniform(size=len(probability)) < probability
-    found = external.foretold(label, probability, least=20)
+    found = calibration.reliability(label, probability, least=20)
     assert found.images.sum() == len(label) and found.images.min() >= 20 and found.foretold.is_monotonic_increasing
-    assert len(external.foretold([0, 1, 1], [0.1, 0.5, 0.9])) == 1
+    assert len(calibration.reliability([0, 1, 1], [0.1, 0.5, 0.9], least=20)) == 1
 
 
 def test_places_are_told_apart_by_what_differs(hospital):
@@ -282,6 +317,9 @@ def test_a_fact_that_few_films_have_is_left_out():
     facts[0].loc[0, "letter_size"] = 0.1
     shifted, together = external.apart(*facts, *tables)
     assert list(shifted.fact) == ["mean"] and together["normal"] > 0.9 and shifted.normal[0] > 0.95
+    said = external.said_apart(shifted, together)
+    assert f"**{together['normal']:.3f}** (normal films)" in said and "The most telling one alone: mean, 1.00." in said
+    assert "too few patients" in external.said_apart(shifted, dict.fromkeys(together))
 
 
 @pytest.fixture

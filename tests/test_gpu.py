@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from keras.src.trainers.trainer import model_supports_jit
 
-from cxr import augment, backbones, corruptions, data, metrics, training
+from cxr import augment, backbones, data, metrics, training
 from cxr.project.backend import keras
 from cxr.project.paths import ROOT, checkpoint_dir
 
@@ -125,10 +125,11 @@ def test_the_rows_of_04_hold_nothing_else(four):
 
 @pytest.mark.parametrize("backbone", ["MobileNetV2 0.35"])
 def test_fine_tuning_of_07_trains_under_xla(backbone, as_with_a_gpu):
-    seven = ready(names("07", SIZE), "07", "def new_network", "def compile", "def tune")
+    seven = ready(names("07", SIZE), "07", "def with_answer", "def tune")
     seven["TUNING_EPOCHS"] = 1
-    seven["weights_from"] = {backbone: "RANDOM"}
-    seven["heads"] = {backbone: seven["new_network"](backbone, "RANDOM").layers[-1].get_weights()}
+    seven["bases"] = {backbone: None}
+    network = seven["with_answer"](backbone, backbones.begin(backbone, None, SIZE))
+    seven["heads"] = {backbone: network.layers[-1].get_weights()}
     check(seven["tune"](backbone, 0))
 
 
@@ -142,22 +143,16 @@ def test_the_networks_of_08_train_under_xla(which, as_with_a_gpu, four):
         names=kinds,
         one_hot=np.eye(3, dtype="float32"),
         backbone="MobileNet 0.75",
-        known=False,
-        base=None,
-        run_of_07={"image_size": SIZE},
+        bases={"MobileNet 0.75": None},
+        size_of_07=SIZE,
         code=code,
         val_code=np.arange(IMAGES // 3) % 3,
-        draws=["plain"],
-        corruptions=corruptions,
         sizes={"small": SIZE, "backbone": SIZE},
     )
-    eight |= {
-        "EPOCHS": 1,
-        "TUNING_EPOCHS": 1,
-        "train_films": {SIZE: eight["with_lungs"]},
-        "val_pictures": {SIZE: eight["val"].pictures},
-    }
-    ready(eight, "08", "def small_network", "def tuned_network", "plans = ", "def compile", "def fit")
+    films, masks = eight["val"].pictures, np.zeros_like(eight["val"].pictures)
+    judged = training.Validation(films, masks, eight["val_code"], {"stress_draws": 1, "swap_draws": 1})
+    eight |= {"EPOCHS": 1, "TUNING_EPOCHS": 1, "train_films": {SIZE: eight["with_lungs"]}, "judged": {SIZE: judged}}
+    ready(eight, "08", "def small_network", "def tuned_network", "plans = ", "def fit")
     check(eight["fit"](which, 0))
 
 

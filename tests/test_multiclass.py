@@ -123,3 +123,24 @@ def test_among_the_ill_one_kind_stands_against_the_other(scored):
     assert metrics.ill_auc(code, probability) == pytest.approx(sklearn_metrics.roc_auc_score(code[ill] == 2, share))
     four = np.full((8, 4), 0.25)
     assert np.isnan(metrics.ill_auc(np.arange(8) % 4, four))
+
+
+def test_figures_by_kind_of_versions_are_those_of_its_own_versions(scored):
+    code, probability, _ = scored
+    versions = np.stack([probability, probability[::-1], probability])
+    found = metrics.by_kind_multiclass(code, versions, ["plain", "stress", "stress"], NAMES)
+    assert list(found) == ["plain_macro_auc", "plain_ill_auc", "stress_macro_auc", "stress_ill_auc"]
+    assert found["plain_ill_auc"] == metrics.ill_auc(code, probability)
+    both = metrics.measure_multiclass(np.tile(code, 2), np.concatenate(versions[1:]), NAMES)
+    assert found["stress_macro_auc"] == both["macro_auc"]
+
+
+def test_over_seeds_the_first_one_is_kept_and_a_single_one_has_no_deviation(scored):
+    code, probability, patient = scored
+    times = metrics.resample(pd.DataFrame({"label": code, "patient": patient}), 50)
+    two, one = (metrics.seeds_multiclass(code, answers, NAMES, times) for answers in ([probability] * 2, [probability]))
+    assert two["kept"] == metrics.measure_multiclass(code, probability, NAMES)
+    assert len(two["each"]) == 2 and set(two["mean"]) == set(two["sd"]) == set(metrics.OVER_CLASSES)
+    assert two["mean"]["kappa"] == pytest.approx(two["kept"]["kappa"]) and two["sd"]["accuracy"] == 0
+    assert set(one["sd"].values()) == {None}
+    assert two["ensemble"]["accuracy"] == two["kept"]["accuracy"]

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from test_readme import words
 
 from conftest import CHAIN
 from contract import ARTIFACTS, NOTEBOOKS, code_cells
-from cxr.project import fingerprint, run
+from cxr.project import fingerprint, report, run
 from cxr.project.paths import ROOT
 
 
@@ -34,10 +35,30 @@ def test_opens_with_question_links_badge_and_table(notebook):
     first, number = notebook.cells[0].source, notebook.path.name[:2]
     assert first.startswith(f"# {number} · ") and "?" in first.splitlines()[0]
     assert "colab.research.google.com/github/" in first and f"/notebooks/{notebook.path.name})" in first
-    for word in ("**reads**", "**writes**", "**takes**"):
-        assert word in first
-    for name in ARTIFACTS.get(number, []):
-        assert name in first, f"{name} is written, but the first cell does not say so"
+    rows = dict(re.findall(r"^\| \*\*(\w+)\*\* \| (.+) \|$", first, re.MULTILINE))
+    assert {"reads", "writes", "takes", "GPU"} <= set(rows)
+    for row in rows.values():
+        assert len(re.sub(r"\]\([^)]*\)", "]", row)) <= 200, f"one line is enough: {row}"
+    named = re.findall(r"`(?:results/)?(\d\d_[^`*]+|MODEL_CARD\.md)`", rows["writes"])
+    assert set(named) <= set(ARTIFACTS.get(number, named)), "the first cell names a file that is not written"
+
+
+def test_the_next_and_the_last_notebook_are_a_click_away(notebook):
+    place = NOTEBOOKS.index(notebook.path)
+    for other in NOTEBOOKS[max(0, place - 1) : place] + NOTEBOOKS[place + 1 : place + 2]:
+        assert f"]({other.name})" in notebook.cells[0].source.partition("|")[0], other.name
+
+
+def test_prose_carries_the_code(notebook):
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    lines = [line for cell in code_cells(notebook) for line in cell.source.splitlines() if line.strip()]
+    assert words(prose) >= 5 * len(lines), f"{words(prose)} words on {len(lines)} lines of code"
+
+
+def test_no_line_of_code_runs_off_the_page(notebook):
+    for cell in code_cells(notebook):
+        for line in cell.source.splitlines():
+            assert len(line) <= 88, f"wider than a page of 830 pixels: {line}"
 
 
 def test_links_lead_to_files_that_exist(notebook):
@@ -83,11 +104,19 @@ def test_carries_no_widget_runner_metadata_or_machine_path(notebook):
 
 
 def test_ends_with_what_was_written_and_learned(notebook):
-    sources = [cell.source for cell in notebook.cells]
-    assert any("step.done()" in source for source in sources[-4:])
-    assert "## What we learned" in sources[-2] or "## What we learned" in sources[-3]
-    said = code_cells(notebook)[-1].outputs[0].data["text/markdown"]
+    assert any("step.done()" in cell.source for cell in notebook.cells[-3:])
+    before, mark, said = notebook.cells[-1].source.partition(report.LEARNED)
+    assert before == "## What we learned\n\n" and mark
+    assert said.strip() == report.learned(notebook.path.name[:2]).strip(), "run `make figures`"
     assert len(re.findall(r"\d", said)) >= 3, "the takeaways are in numbers"
+    assert 3 <= len(re.findall(r"^- ", said, re.MULTILINE)) <= 7
+
+
+def test_no_takeaway_has_a_figure_of_its_own():
+    for path in report.TEMPLATES.glob("learned_*.md.j2"):
+        text = re.sub(r"\{[{%#].*?[}%#]\}|\]\([^)]*\)|`[^`]*`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        figures = set(re.findall(r"\d*[.,]\d+%?|\d+%|\d{3,}", text)) - {".5", "0.5", "95%"}
+        assert not figures, f"{path.name}: {figures} would not follow the results"
 
 
 # --- the mark that leaves the chain out ------------------------------------------------------------------------

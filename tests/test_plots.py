@@ -1,14 +1,19 @@
 """Figures: what they say of data that lack something."""
 
+import base64
 import json
+from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from PIL import Image
 
-from cxr import plots
+from cxr import originals, plots
+from cxr.plots.networks import ROWS
+from cxr.project import report
 from cxr.project.paths import ROOT
 
 RESULTS = ROOT / "results"
@@ -34,17 +39,31 @@ def test_the_style_is_set_by_hand_and_by_file():
     assert to_hex(plt.rcParams["axes.prop_cycle"].by_key()["color"][0]).upper() == plots.BLUE
 
 
+def test_a_figure_on_the_page_is_small_and_one_of_many_colours_keeps_them():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64))
+    film = plots.grid([noise], ["normal"], colors=[plots.BLUE])
+    heat, colorful = plots.grid([noise], columns=1), plots.grid([noise], columns=1)
+    heat.axes[0].imshow(np.add.outer(np.arange(64), np.arange(64)), cmap="inferno", alpha=0.55, aspect="auto")
+    colorful.axes[0].imshow(np.random.default_rng(1).random((64, 64, 3)), aspect="auto")
+    found = []
+    for figure in (film, heat, colorful):
+        with Image.open(BytesIO(base64.b64decode(plots.style.on_page(figure)))) as page:
+            found.append((page.mode, len(page.getcolors(10**6)) > 128))
+    assert found == [("P", False), ("P", True), ("RGB", True)]
+
+
 def test_a_grid_names_its_rows_and_colours_its_titles():
     figure = plots.grid(np.zeros((3, 4, 4)), ["a", "b", "c"], columns=2, rows=["one", "two"], colors=["red"] * 3)
     assert words(figure) == ["one", "a", "b", "two", "c"] and len(figure.axes) == 4
     assert {axis.title.get_color() for axis in figure.axes[:3]} == {"red"}
 
 
-def test_a_copy_of_one_size_has_no_legend_of_sizes():
+def test_a_copy_of_one_size_says_so():
     manifest = pd.read_csv(RESULTS / "01_manifest.csv").groupby(["folder", "label"]).head(20)
-    resized, mixed = plots.sizes(manifest), plots.sizes(manifest.assign(width=np.arange(len(manifest)) + 100))
-    assert any("every image has the same size" in text for text in words(resized)) and not resized.axes[0].get_legend()
-    assert not any("every image" in text for text in words(mixed)) and mixed.axes[0].get_legend()
+    files, _ = originals.files(manifest, {"name": "folder mine"})
+    resized, mixed = plots.sizes(files), plots.sizes(files.assign(width=np.arange(len(files)) + 100))
+    assert any("every image has the same size" in text for text in words(resized))
+    assert not any("every image" in text for text in words(mixed)) and mixed.axes[1].get_legend()
 
 
 @pytest.mark.parametrize("unseen", [1, 6])
@@ -62,6 +81,7 @@ def test_a_group_of_one_class_has_a_dot_only_where_it_has_a_figure():
     for axis, name in zip(plots.subgroups(table).axes, ("sensitivity", "specificity", "auc")):
         dots = axis.collections[-1].get_offsets()
         assert np.ma.compress_rows(dots)[:, 0].tolist() == table[name].dropna().tolist() and len(dots) == len(table)
+        assert axis.get_xticks()[-1] == 1
 
 
 def test_an_auc_that_nobody_published_has_no_number():
@@ -84,9 +104,44 @@ def test_the_smallest_network_is_on_top_and_keeps_its_own_colour():
     table.columns = ["backbone", "parameters", "auc", "auc_low", "auc_high"]
     figure = plots.sizes_and_scores(table, {"parameters": 4e5, "auc": 0.95, "auc_low": 0.94, "auc_high": 0.96})
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names == ["tiny, 0.10 M", "small network of 04, 0.40 M", "big, 2.00 M"]
+    assert names == ["tiny\n0.10 M parameters", "small net of 04\n0.40 M parameters", "big\n2.00 M parameters"]
     own = figure.axes[0].collections[-1].get_facecolors()
-    assert [to_hex(color).upper() for color in own] == [plots.BLUE, plots.VERMILION, plots.BLUE]
+    assert [to_hex(color).upper() for color in own] == [plots.GREEN, plots.VERMILION, plots.GREEN]
+    assert any("from scratch" in text for text in words(figure)), "colours are explained"
+
+
+def test_films_of_a_heat_map_go_on_below_and_the_last_row_may_have_gaps():
+    pictures, fields = np.zeros((5, 8, 8), np.uint8), np.zeros((5, 8, 8), bool)
+    maps = {"one": np.ones((5, 8, 8)), "two": np.ones((5, 8, 8))}
+    figure = plots.heat(pictures, maps, fields, list("abcde"))
+    assert len(figure.axes) == 24 and [text for text in words(figure) if len(text) == 1] == list("abcde")
+    laid_over = [len(axis.images) == 2 for axis in figure.axes]
+    assert laid_over == 4 * [False] + 8 * [True] + 4 * [False] + 2 * ([True] + 3 * [False])
+    assert len(plots.heat(pictures[:1], maps, fields[:1], ["a"]).axes) == 3
+
+
+def test_attention_has_a_line_where_both_places_count_the_same():
+    row = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    rows = {"plain CNN": row, "this network": row | {"mean": 1.22, "high": 1.3}}
+    figure = plots.attention({"spread evenly": row} | rows, {"ratio": rows})
+    numbers = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert numbers == [["50%", "50%", "122%"], ["0.50", "1.22"]]
+    assert [len(axis.lines) for axis in figure.axes] == [0, 1]
+
+
+def test_a_class_has_each_networks_mean_beside_its_seeds():
+    rows = [("a", "normal", 0.9), ("a", "normal", 0.8), ("b", "normal", 0.7), ("a", "ill", 0.6), ("b", "ill", 0.5)]
+    table = pd.DataFrame(rows, columns=["network", "kind", "auc"]).assign(f1=0.5)
+    first, second = plots.by_class(table).axes
+    assert [text.get_text() for text in first.texts] == ["0.850", "a", "0.600", "0.700", "b", "0.500"]
+    assert {text.get_text() for text in second.texts} == {"0.500"}
+
+
+def test_the_way_of_a_film_shows_as_many_maps_as_it_is_given():
+    rng = np.random.default_rng(0)
+    maps = rng.random((8, 8, 4)), rng.random((2, 2, 4))
+    said = words(plots.passage(rng.random((32, 32, 3)), *maps, rng.random(9), 0.87, [24, 9]))
+    assert {"4 of 24, each 8 x 8 pixels", "4 of 9, each 2 x 2 pixels", "0.87"} <= set(said)
 
 
 def test_the_plain_cnn_has_its_seeds_beside_ours():
@@ -96,6 +151,28 @@ def test_the_plain_cnn_has_its_seeds_beside_ours():
     numbers = [[text.get_text() for text in axis.texts] for axis in figure.axes]
     assert numbers == [["0.910", "0.870", "0.810"], ["0.910", "0.870"]]
     assert {"this network, 2 seeds", "plain CNN, 2 seeds", "a"} <= set(words(figure))
+
+
+def test_every_seed_and_answer_lies_on_the_axis_beside_its_value():
+    others = pd.DataFrame({"answer": ["a", "b"], "accuracy": [0.5, 0.9], "auc": [0.5, 1.0]})
+    for axis in plots.seed_points(pd.DataFrame({"accuracy": [0.9, 0.92], "auc": [0.95, 0.99]}), others).axes:
+        low, high = axis.get_xlim()
+        at = np.concatenate([np.ma.getdata(dots.get_offsets())[:, 0] for dots in axis.collections])
+        assert (low < at).all() and (at < high).all() and all(text.get_position()[0] > 1 for text in axis.texts)
+
+
+def test_the_rows_of_the_ablation_have_the_same_words_in_the_figure_and_in_the_docs():
+    table = pd.read_csv(RESULTS / "04_ablation.csv")
+    said, docs = words(plots.ablation(table)), report.ablation()
+    for row in table.row.unique():
+        assert ROWS[row] in said and f"| {ROWS[row]} |" in docs
+    assert "another" in words(plots.ablation(table.assign(row="another"))), "a row of another recipe keeps its name"
+
+
+def test_the_curves_say_whose_they_are():
+    history = pd.read_csv(RESULTS / "04_history.csv")
+    figure = plots.curves(history[history.seed == 1], 20, "seed 1")
+    assert {"Loss, seed 1", "Accuracy, seed 1", "AUC, seed 1", "epoch 20 is kept"} <= set(words(figure))
 
 
 def test_the_matrix_of_lungs_and_bodies_has_normal_first():
@@ -115,12 +192,53 @@ def test_the_same_lungs_are_shown_with_what_each_network_says():
     assert "plain CNN: normal (0.20)" in found and "this network: pneumonia (0.70)" in found and "other body" in found
 
 
+def test_an_answer_has_its_map_and_a_refusal_its_reason():
+    table = pd.DataFrame(
+        {
+            "answer": ["pneumonia", "cannot tell"],
+            "probability": [0.9, np.nan],
+            "typicality": [0.4, 0.0],
+            "reason": ["", "looks like an adult's chest: the network knows children only"],
+        }
+    )
+    films, fields = np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8), bool)
+    maps = np.stack([np.ones((8, 8)), np.zeros((8, 8))])
+    figure = plots.verdicts(films, table, fields, maps, ["normal", "pneumonia"], "note")
+    said = words(figure)
+    assert {"pneumonia 0.90", "typicality 0.40", "cannot tell", "note"} <= set(said) and len(figure.axes) == 2
+    assert "looks like an adult's\nchest" in said
+    assert [len(axis.images) for axis in figure.axes] == [2, 1]
+    (title,) = (text for text in figure.findobj(plt.Text) if text.get_text() == "pneumonia 0.90")
+    assert title.get_color() == plots.VERMILION
+
+
+def test_a_declined_film_shows_what_would_have_been_said():
+    table = pd.DataFrame({"probability": [0.2, 0.4], "reason": ["", "is upside down"]}, index=[5, 7])
+    said = words(plots.would_say(np.zeros((2, 8, 8), np.uint8), table, 0.3, "note"))
+    assert {"healthy (0.20)", "ill (0.40)", "passes the gate", "is upside down", "note"} <= set(said)
+
+
+def test_the_gates_mistakes_are_of_two_kinds():
+    rows = [("validation films", 10, 0.1), ("faces", 20, 1.0), ("films in part", 30, 0.8)]
+    figure = plots.refusals(pd.DataFrame(rows, columns=["pictures", "count", "refused"]), ["validation films"])
+    assert [len(axis.patches) for axis in figure.axes] == [1, 2]
+    assert {" 1 of 10", " none of 20", " 6 of 30", "validation films", "faces"} <= set(words(figure))
+
+
+def test_a_curve_has_the_point_at_which_it_is_used():
+    band = pd.DataFrame({"at": [0, 0.5, 1], "sensitivity": [0.2, 0.95, 1]})
+    band = band.assign(sensitivity_low=band.sensitivity - 0.1, sensitivity_high=band.sensitivity)
+    own = {"auc": 0.9, "sensitivity": 0.9, "specificity": 0.8}
+    figure = plots.operating({"home": band, "there": band}, {"home": own, "there": own | {"auc": 0.8}})
+    assert {"home: AUC 0.900", "there: AUC 0.800"} <= set(words(figure)) and len(figure.axes[0].lines) == 5
+
+
 def test_places_are_shown_by_class_or_all_films_where_none_is_known():
     table = pd.DataFrame({"fact": ["edge", "tilt"], "all": [0.9, 0.2], "normal": [0.8, 0.3], "other": [0.7, 0.1]})
     both = words(plots.apart(table))
     assert "normal films" in both and "the others" in both and "all films" not in both
     unknown = words(plots.apart(table.assign(normal=np.nan, other=np.nan)))
-    assert "all films" in unknown and "normal films" not in unknown
+    assert not {"all films", "normal films"} & set(unknown), "one kind of mark needs no legend"
     assert {"the others", "all films"} <= set(words(plots.apart(table.assign(normal=np.nan))))
 
 

@@ -216,7 +216,7 @@ def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(place, tmp_path, look, 
 
     monkeypatch.setenv("CXR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(predict.Reader, "load", lambda: reader)
-    monkeypatch.setattr(predict.Explainer, "load", Interrupted)
+    monkeypatch.setattr(predict.Explainer, "load", lambda _: Interrupted())
     with pytest.raises(SystemExit) as stopped:
         predict.main([str(place), "--to", str(tmp_path / "predictions.csv")])
     assert stopped.value.code == 130 and "the same command goes on" in capsys.readouterr().err
@@ -329,7 +329,7 @@ def test_what_is_passed_over_is_counted_and_named(place, tmp_path, look, reader,
     assert passed == [".folder", ".hidden.png", "gone.png", "note.txt", "sub/<i>.gif"]
     monkeypatch.setenv("CXR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(predict.Reader, "load", lambda: reader)
-    monkeypatch.setattr(predict.Explainer, "load", lambda: explain)
+    monkeypatch.setattr(predict.Explainer, "load", lambda _: explain)
     monkeypatch.setattr(predict, "FEW", 2)
     predict.main([str(place), "--to", str(place / "predictions.csv")])
     predict.main([str(place), "--to", str(place / "predictions.csv")])  # its own files are not among them

@@ -47,8 +47,17 @@ def test_figures_replace_what_stands_between_the_marks_of_each_page(committed, t
         (tmp_path / file).write_text(text, encoding="utf-8")
     narrow = tmp_path / report.STRIP[1]
     narrow.unlink()
+    (tmp_path / "notebooks").mkdir()
+    for number, change in (("01", lambda text: f"{text}\n- 7 of nothing"), ("05", lambda text: "## No mark")):
+        notebook = json.loads(fingerprint.notebooks()[number].read_text(encoding="utf-8"))
+        last = notebook["cells"][-1]
+        last["source"] = change("".join(last["source"])).splitlines(keepends=True)
+        (tmp_path / "notebooks" / fingerprint.notebooks()[number].name).write_text(json.dumps(notebook))
     monkeypatch.setattr(report, "ROOT", tmp_path)
     report.write_figures()
+    first, unmarked = (json.loads(path.read_text()) for path in fingerprint.notebooks(tmp_path / "notebooks").values())
+    assert first == json.loads(fingerprint.notebooks()["01"].read_text(encoding="utf-8"))
+    assert unmarked["cells"][-1]["source"] == ["## No mark"]
     for file in pages:
         assert (tmp_path / file).read_text(encoding="utf-8") == (ROOT / file).read_text(encoding="utf-8")
     assert narrow.read_bytes()

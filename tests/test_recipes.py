@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.project import run
+from cxr.project import report, run
 from cxr.project.paths import ROOT
 
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -63,10 +63,10 @@ def project(tmp_path):
 
 def promised(title):
     """The files that a recipe says it touches: ``**title** (2 files: `a`, `b`)``."""
-    found = re.search(rf"\*\*{title}\*\* \((no|one|two|three|four) files?(?:: (.+?))?\)", CONTRIBUTING)
+    found = re.search(rf"\*\*{title}\*\* \((no|one|two|three|four|five|six) files?(?:: (.+?))?\)", CONTRIBUTING)
     assert found, f"CONTRIBUTING.md has no recipe for {title}"
     files = re.findall(r"`([^`]+)`", found[2] or "")
-    assert len(files) == ["no", "one", "two", "three", "four"].index(found[1])
+    assert len(files) == ["no", "one", "two", "three", "four", "five", "six"].index(found[1])
     return set(files)
 
 
@@ -156,15 +156,19 @@ HEADER = """# 11 · Count: how many films have an answer?
 | **writes** | `results/11_count.csv` |
 | **takes** | a second |
 | **GPU** | not needed |
+
+The network gives each film a number between 0 and 1, and from some number on we call it ill. How many films would
+that be, if the number were one half? Here we take the answers that 05 has left, of validation and of test, count
+those at or above `LEAST`, and keep the counts in a table, one row a split. Nothing is scored anew, and no threshold is
+chosen by it. The counts are of films, not of patients.
 """
 CELLS = (
     "LEAST = 0.5  # the probability from which on a film counts",
-    "from IPython.display import Markdown\nfrom cxr.project.artifacts import Step\nstep = Step('11_count')",
+    "from cxr.project.artifacts import Step\nstep = Step('11_count')",
     "answers = step.read('05_predictions.csv')",
-    "count = answers.groupby('split').probability.agg(lambda own: int((own >= LEAST).sum())).reset_index()",
+    "enough = (answers.probability >= LEAST).astype(int)\ncount = enough.groupby(answers.split).sum().reset_index()",
     "step.write('11_count.csv', count)\nstep.done()",
-    "## What we learned",
-    "Markdown(f'{len(answers)} films, {count.probability.sum()} of them from {LEAST} on.')",
+    f"## What we learned\n\n{report.LEARNED}\n",
 )
 
 
@@ -172,7 +176,8 @@ def eleventh(tree):
     """A notebook that reads what 05 wrote, in the form of the others."""
     first = json.loads((tree / "notebooks/10_external.ipynb").read_text(encoding="utf-8"))
     address = re.search(r"colab/?.*?github/([\w.-]+/[\w.-]+)/blob", "".join(first["cells"][0]["source"]))[1]
-    sources = [HEADER.format(address), "".join(first["cells"][1]["source"]), *CELLS]
+    begin = next(cell for cell in first["cells"] if cell["cell_type"] == "code")
+    sources = [HEADER.format(address), "".join(begin["source"]), *CELLS]
     cells = [
         {
             "cell_type": "markdown" if source.startswith("#") else "code",
@@ -196,6 +201,13 @@ def test_an_eleventh_notebook(project, tmp_path):
     project.edit("docs/chain.md", last, f"\n{row}{last}")
     template = "notebooks/cxr/project/templates/readme_notebooks.md.j2"
     project.edit(template, '{% call row("10") %}', '{% call row("11") %}as many{% endcall %}\n{% call row("10") %}')
+    project.edit("notebooks/10_external.ipynb", "**10 External**", "**10 External** · [11 Count →](11_count.ipynb)")
+    taught = project.tree / "notebooks/cxr/project/templates/learned_11.md.j2"
+    taught.write_text(
+        '{% for row in read("11_count.csv").itertuples() %}\n- {{ row.split }}: {{ row.probability }} films.\n'
+        "{% endfor %}\n- The split of 02 is kept.\n",
+        encoding="utf-8",
+    )
     project.edit("tests/contract.py", '    "10": [', '    "11": ["11_count.csv"],\n    "10": [')
     for kind in ("train/NORMAL", "train/ill", "test/NORMAL", "test/ill"):
         (tmp_path / "films" / kind).mkdir(parents=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import corruptions, metrics, swaps
+from cxr import corruptions, data, metrics, swaps
 from cxr.project.paths import Problem
 
 
@@ -129,6 +129,38 @@ def test_the_auc_of_all_pairs_is_that_of_scikit_learn():
     assert found["auc_by_body"]["value"] == pytest.approx(weighed, abs=0.03), "sick and normal lungs weigh the same"
 
 
+def test_the_films_shown_are_those_that_both_networks_get_right():
+    rng, label = np.random.default_rng(0), np.repeat([0, 1], 3)
+    pictures, masks = rng.integers(0, 256, (6, 16, 16)).astype("uint8"), np.zeros((6, 16, 16), np.uint8)
+    masks[:, 4:10, 3:12] = 255
+    part = data.Part(pd.DataFrame({"path": [*"abcdef"], "label": label}), pictures)
+    plain, conflict = (part.table.assign(draw=draw, kind=kind) for draw, kind in ((0, "plain"), (4, "conflict")))
+    plain["ours"], plain["theirs"] = [0.1, 0.1, 0.9, 0.9, 0.9, 0.1], [0.1, 0.9, 0.1, 0.9, 0.1, 0.9]
+    conflict["ours"], conflict["theirs"] = 0.5, 0.5
+    said = pd.concat([plain, conflict])
+    four, paths = swaps.to_show(part, masks, said, ("ours", "theirs"), {"ours": 0.5, "theirs": 0.5})
+    assert paths == ["d", "a"], "sick first"
+    exchanged, _ = corruptions.in_other_bodies(pictures, masks, part.label, 0, other_class=True)
+    assert (four == np.stack([pictures[3], exchanged[3], pictures[0], exchanged[0]])).all()
+    black = swaps.bodies_alone(pictures, masks)
+    assert (black[:, 4:10, 3:12] == 0).all() and (black[:, 0] == pictures[:, 0]).all()
+
+
+def test_each_network_is_measured_at_its_own_threshold():
+    label = np.repeat([0, 1], 4)
+    table = pd.DataFrame({"label": label, "patient": np.arange(8), "own": 0.1 + 0.8 * label})
+    bodies, lungs = table.iloc[[0, 5]], table.iloc[[1, 2, 6, 7]]
+    by_lungs = np.repeat(table.own.to_numpy()[:, None], 2, axis=1)
+    by_body = np.tile(bodies.own, (8, 1))
+    networks = {"lungs": (None, "own", 0.5), "body": (None, "own", 0.8)}
+    squares, found = swaps.by_network(np.stack([by_lungs, by_body], axis=1), lungs, bodies, networks, 20)
+    assert found["lungs"]["lungs"]["value"] == pytest.approx(1) == found["body"]["body"]["value"]
+    assert set(swaps.WORDS) == set(swaps.FIGURES) == set(found["lungs"])
+    assert (squares["lungs"] > 0).tolist() == [[False] * 2] * 2 + [[True] * 2] * 2
+    odds = np.log(0.9 / 0.1) - np.log(0.8 / 0.2)
+    assert squares["body"][0] == pytest.approx([-np.log(0.9 / 0.1) - np.log(0.8 / 0.2), odds])
+
+
 def test_useless_answers_are_named():
     with pytest.raises(Problem, match="not numbers"):
         swaps.measure(np.zeros((2, 2)), [np.nan, 0], [0, 1], [0, 1], 0.0, np.ones((1, 2)), np.ones((1, 2)))
@@ -141,3 +173,9 @@ def test_the_films_shown_move_as_far_as_is_usual():
     right = (before > 0.5) == label
     assert swaps.typical(label, before, after, right) == [1, 6]  # of 0, 1, 2 and 7 the third to move
     assert swaps.typical([0, 1], [0.5, 0.5], [0.5, 0.5], [False, False]) == [1, 0], "where none is right, any"
+
+
+def test_lungs_are_called_ill_by_group_in_their_own_body_and_in_others():
+    own, elsewhere = np.array([1, 0, 0], bool), np.array([[1, 1], [1, 0], [0, 0]], bool)
+    groups = {"two": np.array([1, 1, 0], bool), "none": np.zeros(3, bool)}
+    assert swaps.called_ill(own, elsewhere, groups) == {"two": {"lungs": 2, "own_body": 0.5, "other_bodies": 0.75}}

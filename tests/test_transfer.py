@@ -2,11 +2,12 @@
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from keras.src.legacy.saving import legacy_h5_format
 from test_gpu import cells
 
-from cxr import augment, backbones, training
+from cxr import augment, backbones, metrics, training
 from cxr.project.backend import keras
 from cxr.project.paths import Problem
 
@@ -153,23 +154,15 @@ def test_a_downloaded_efficientnet_is_the_one_from_a_file(pictures, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    "name, start",
-    [("MobileNetV2 0.35", "ImageNet, a.h5"), ("MobileNetV2 0.35", "RANDOM"), ("EfficientNetB0", "ImageNet, a.h5")],
+    "name, known", [("MobileNetV2 0.35", True), ("MobileNetV2 0.35", False), ("EfficientNetB0", True)]
 )
-def test_the_network_in_sight_of_07_is_that_of_the_package(name, start, pictures):
+def test_the_network_in_sight_of_07_is_that_of_the_package(name, known, pictures):
     """08 builds with `backbones.build`; 07 shows the same steps, and trains what they make."""
-    known = start != "RANDOM"
     given = backbones.raw(name, SIZE)
-    cell = {
-        "keras": keras,
-        "layers": keras.layers,
-        "backbones": backbones,
-        "IMAGE_SIZE": SIZE,
-        "bases": {name: (given, start)},
-    }
-    exec(cells("07", "def new_network")[0], cell)
+    cell = {"keras": keras, "layers": keras.layers, "backbones": backbones, "IMAGE_SIZE": SIZE}
+    exec(cells("07", "def with_answer")[0], cell)
     with training.fresh(3):
-        own = cell["new_network"](name, start)
+        own = cell["with_answer"](name, backbones.begin(name, given if known else None, SIZE))
     with training.fresh(3):
         base = backbones.copy(name, given) if known else backbones.raw(name, SIZE)
         expected = backbones.build(name, base, keep_statistics=known)
@@ -177,8 +170,13 @@ def test_the_network_in_sight_of_07_is_that_of_the_package(name, start, pictures
     assert training.weights_sha256(own) == training.weights_sha256(expected)
     films = pictures[:2, ..., None]
     np.testing.assert_array_equal(own.predict(films, verbose=0), expected.predict(films, verbose=0))
-    frozen = cell["new_network"](name, start, frozen=True)
+    base = backbones.begin(name, given, SIZE)
+    base.trainable = False  # as the demonstration of 07 does it
+    frozen = cell["with_answer"](name, base)
     assert [len(one.trainable_variables) for one in frozen.layers if one.trainable_variables] == [2]  # the answer's
+    base.trainable = True
+    backbones.freeze_statistics(base)
+    assert len(frozen.trainable_variables) == len(backbones.build(name, given).trainable_variables)
 
 
 def test_exposure_is_no_clue(base, pictures):
@@ -239,3 +237,105 @@ def test_features_follow_the_order_of_the_pictures(base, pictures):
     recipe = [{"layer": "RandomTransplant", "settings": {"rate": 1.0}, "kept": True}]
     same = backbones.features(network, with_lungs, augment.build(recipe))
     np.testing.assert_allclose(same, whole, rtol=1e-3, atol=1e-4)
+
+
+def test_where_no_weights_are_to_be_had_the_smallest_network_is_random_and_said_so(monkeypatch, capsys):
+    monkeypatch.setattr(backbones, "pretrained", lambda *_: (None, "can't be downloaded"))
+    bases, weights = backbones.gather(["MobileNetV2", "MobileNetV2 0.35"], SIZE)
+    assert bases == {"MobileNetV2 0.35": None} and "RANDOM" in capsys.readouterr().out
+    assert weights == {"MobileNetV2": "can't be downloaded", "MobileNetV2 0.35": "RANDOM"}
+    assert backbones.begin("MobileNetV2 0.35", None, SIZE).input_shape == (None, SIZE, SIZE, 3)
+
+
+def test_what_can_be_had_is_gathered_and_the_rest_left_out(monkeypatch, base):
+    there = {"MobileNetV2 0.35": (base, "ImageNet, a.h5"), "VGG16": (None, "not there")}
+    monkeypatch.setattr(backbones, "pretrained", lambda name, size: there[name])
+    bases, weights = backbones.gather(list(there), SIZE)
+    assert bases == {"MobileNetV2 0.35": base} and list(weights) == list(there)
+    own = backbones.begin("MobileNetV2 0.35", base, SIZE)
+    for one, other in zip(own.get_weights(), base.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_frozen_network_learns_by_its_last_layer_alone(base, pictures):
+    network = backbones.build("MobileNetV2 0.35", backbones.copy("MobileNetV2 0.35", base))
+    before = [value.copy() for value in network.get_weights()]
+    films = np.stack([pictures, np.zeros_like(pictures)], -1)
+    label = np.repeat([0.0, 1.0], 12)
+    recipe = [{"layer": "RandomTransplant", "settings": {"rate": 1.0}, "kept": True}]  # without lungs no change
+    backbones.fit_frozen(network, films, label, np.ones(24, "float32"), recipe)
+    changed = [not np.array_equal(*pair) for pair in zip(before, network.get_weights(), strict=True)]
+    assert changed == [False] * (len(changed) - 2) + [True, True]
+    said = network.predict(pictures[..., None], verbose=0)[:, 0]
+    assert said[12:].mean() > said[:12].mean()
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2 0.35", "EfficientNetB0", "ResNet50", "VGG16"])
+def test_the_way_of_a_film_through_every_backbone(name, pictures):
+    network = backbones.build(name, backbones.raw(name, SIZE))
+    way = backbones.passage(network, pictures[20])
+    channels = way["channels"]
+    assert channels.shape == (SIZE, SIZE, 3) and np.ptp(channels, axis=-1).max() == 0
+    assert way["early"].shape == (SIZE // 4, SIZE // 4, 4) and way["late"].shape == (SIZE // 32, SIZE // 32, 4)
+    assert way["features"].shape == (way["counts"][1],)
+    assert way["answer"] == pytest.approx(float(network.predict(pictures[20:21, ..., None], verbose=0)[0, 0]), abs=1e-5)
+
+
+def test_the_table_has_every_backbone_and_leaves_blank_what_was_not_run(monkeypatch):
+    monkeypatch.setattr(backbones, "BACKBONES", {name: backbones.BACKBONES[name] for name in backbones.SMALL[:2]})
+    parts = {"MobileNetV2 0.35": {"auc": 0.9, "epochs": 3}}, {"MobileNetV2 0.35": {"ms_an_image": 2.0}}
+    table = backbones.compared({"MobileNetV2 0.35": "RANDOM"}, SIZE, *parts)
+    assert list(table.columns) == backbones.COLUMNS and list(table.backbone) == ["MobileNetV2 0.35", "MobileNetV2"]
+    assert list(table.weights) == ["RANDOM", "not run here"] and table.parameters[0] == 411489
+    assert table.auc[0] == 0.9 and table.ms_an_image[0] == 2 and np.isnan(table.auc[1])
+
+
+def test_an_answer_is_timed_when_the_network_is_warm(monkeypatch, pictures):
+    clock, asked = iter([0, 9, 10, 10.3, 20, 20.1, 30, 30.2]), []
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(metrics, "predict", lambda network, some, size: asked.append(len(some)))
+    assert training.ms_an_image(None, pictures) == pytest.approx(1000 * 0.1 / 24, abs=0.05) and asked == [24] * 4
+
+
+def test_validation_has_its_films_first_and_judges_an_epoch_by_one_of_each_kind(pictures):
+    label, masks = np.repeat([0.0, 1.0], 12).astype("float32"), np.zeros_like(pictures)
+    masks[:, 20:60, 20:60] = 255
+    judged = training.Validation(pictures, masks, label, {"stress_draws": 2, "swap_draws": 1})
+    assert judged.kinds == ["plain", "stress", "stress", "swap", "conflict"]
+    np.testing.assert_array_equal(judged.pictures[:24], pictures)
+    films, target = judged.each_epoch()
+    assert films.shape == (96, SIZE, SIZE, 1) and (target == np.tile(label, 4)).all()
+    np.testing.assert_array_equal(films[24:48, ..., 0], judged.pictures[24:48])
+    np.testing.assert_array_equal(films[48:72, ..., 0], judged.pictures[72:96])
+    hot = np.eye(2, dtype="float32")[label.astype(int)]
+    np.testing.assert_array_equal(judged.each_epoch(hot)[1], np.tile(hot, (4, 1)))
+
+    class Mean:
+        def predict(self, films, **_):
+            return films.mean(axis=(1, 2)) / 255
+
+    answers = judged.answers(Mean())
+    assert answers.shape == (5, 24) and judged.of_kind(answers, "stress").shape == (2, 24)
+    table = judged.table([f"{i}.jpeg" for i in range(24)], {0: answers})
+    assert len(table) == 120 and list(table.columns) == ["path", "draw", "kind", "label", "seed_0"]
+    row = table[(table.path == "5.jpeg") & (table.draw == 3)].iloc[0]
+    assert row.kind == "swap" and row.seed_0 == answers[3, 5]
+
+
+def test_answers_of_seeds_are_found_again_with_their_thresholds():
+    rng = np.random.default_rng(0)
+    films = pd.DataFrame({"path": list("abcdef"), "label": [0, 0, 0, 1, 1, 1]})
+    answers, limits = [rng.random(6), rng.random(6)], [0.4, 0.6]
+    seeds = pd.DataFrame({"seed": [0, 1], "threshold": limits})
+    table = metrics.stacked(films, answers)
+    again = metrics.unstacked(table.sample(frac=1, random_state=0), films.path, seeds)
+    assert [limit for _, limit in again] == limits
+    np.testing.assert_array_equal([said for said, _ in again], answers)
+    by_seed = metrics.measure_seeds(films.label, answers, seeds.threshold)
+    assert by_seed.iloc[1].to_dict() == metrics.measure(films.label, answers[1], 0.6)
+    summary = metrics.over_seeds(by_seed)
+    assert summary["count"] == 2 and summary["mean"]["auc"] == by_seed.auc.mean() and len(summary["each"]) == 2
+    times = metrics.resample(films.assign(patient=films.path), 50)
+    one = metrics.with_bounds(films.label, answers[0], 0.4, times)
+    assert list(one) == ["accuracy", "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high"]
+    assert one["auc_low"] <= one["auc"] <= one["auc_high"]

@@ -206,6 +206,23 @@ def test_dice_is_one_where_both_agree():
     assert lungs.dice(masks[:1], masks[:1] * 0)[0] == 0 and lungs.dice(masks[:1] * 0, masks[:1] * 0)[0] == 1
 
 
+def test_how_well_lungs_are_found_is_said_of_drawn_films_alone():
+    found = lungs.summary(np.array([0.9, np.nan, 0.7, 0.95]))
+    assert found == {"films": 3, "mean": 0.85, "median": 0.9, "min": 0.7}
+    assert lungs.summary(np.array([np.nan])) == {"films": 0, "mean": None, "median": None, "min": None}
+
+
+def test_the_strongest_version_of_a_change_differs_most(pair):
+    films, masks = pair
+    both = np.concatenate([films, masks * 255], -1)
+    settings = {"factor": 0.3, "value_range": [0, 255]}
+    one, many = (augment.strongest("RandomBrightness", settings, both, versions) for versions in (1, 12))
+    change = [np.abs(film - films[0, ..., 0]).mean() for film in (one, many)]
+    assert many.shape == films.shape[1:3] and change[1] > change[0] > 0
+    moved = augment.strongest("RandomTransplant", {"rate": 0.5}, both)
+    assert moved.shape == films.shape[1:3] and (moved != films[0, ..., 0]).any()
+
+
 def test_the_network_for_lungs_that_is_gone_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(lungs, "ROOT", tmp_path)
     with pytest.raises(Problem, match="03_lungs.keras, the network that finds lungs, .*git checkout"):

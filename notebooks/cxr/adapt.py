@@ -171,17 +171,40 @@ def worth(table: pd.DataFrame) -> dict[str, int | None]:
     The smallest number at which the lower end of the interval of accuracy is above the mean accuracy of the network as
     it is on the same films; None where there is none.
     """
-    as_it_is = table[table.way == WAYS[0]].set_index("films").accuracy
-    found: dict[str, int | None] = {}
-    for way in WAYS[1:]:
-        own = table[(table.way == way) & (table.films > 0)]
-        better = own.films[own.accuracy_low > own.films.map(as_it_is)]
-        found[way] = int(better.min()) if len(better) else None
-    return found
+    return {way: _better(table, way, WAYS[0]) for way in WAYS[1:]}
+
+
+def _better(table: pd.DataFrame, way: str, than: str) -> int | None:
+    """From how many films on the lower end of the accuracy of one way is above the mean of another; None for never."""
+    other = table[table.way == than].set_index("films").accuracy
+    own = table[(table.way == way) & (table.films > 0)]
+    better = own.films[own.accuracy_low > own.films.map(other)]
+    return int(better.min()) if len(better) else None
 
 
 def verdicts(table: pd.DataFrame) -> dict[str, str]:
-    """`worth` in words, by way of learning: ``from 20 films on``, ``not with up to 200 films``, or that none fit."""
+    """From how many films on a way of learning is worth its films, in words, by its name.
+
+    Threshold and temperature are held against the network as it is, the last layer against threshold and temperature.
+    """
+    most, found = table.films.max(), {}
+    for way, than, word in ((WAYS[1], WAYS[0], "the network as it is"), (WAYS[2], WAYS[1], WAYS[1])):
+        count = _better(table, way, than)
+        since = f"better than {word} from {count} films on"
+        tried = since if count else f"not better than {word} with up to {most} films"
+        found[way] = tried if most else "not tried, for there are too few films"
+    return found
+
+
+def said(table: pd.DataFrame) -> str:
+    """A sentence in Markdown: what the most films of `learn`'s table have changed, accuracy and AUC, way by way."""
     most = table.films.max()
-    never = f"not with up to {most} films" if most else "not tried, for there are too few films"
-    return {way: f"from {count} films on" if count else never for way, count in worth(table).items()}
+    if not most:
+        return "Not tried: there are too few films."
+    last = table[table.films == most].set_index("way")
+    before, moved, tuned = (last.loc[way] for way in WAYS)
+    return (
+        f"With {most} labelled films accuracy goes from {before.accuracy:.3f} to {moved.accuracy:.3f} by threshold and "
+        f"temperature, and to {tuned.accuracy:.3f} with the last layer fine-tuned; the AUC from {before.auc:.3f} to "
+        f"{moved.auc:.3f} and {tuned.auc:.3f}."
+    )

@@ -9,6 +9,8 @@ import math
 import sys
 from typing import Any
 
+import numpy as np
+
 from .project.backend import keras, tf
 from .project.paths import Problem
 
@@ -280,6 +282,17 @@ def layer(name: str, settings: dict, seed: int | None = None) -> keras.layers.La
     except (TypeError, ValueError) as error:
         why = f"{name} with {settings} is no augmentation layer ({error})"
         raise Problem(f"{why}: correct it in the candidates of 03_augment.ipynb and run that again.") from None
+
+
+def strongest(name: str, settings: dict, films: np.ndarray, versions: int = 16) -> np.ndarray:
+    """The first film of a batch under a `layer` at its strongest: of so many versions the one that differs most.
+
+    `films` are float of shape (images, size, size, 2), 0 to 255: each film and the mask of its lungs, which only
+    RandomTransplant takes. Returns the changed film, of shape (size, size).
+    """
+    change, given = layer(name, settings, seed=0), films if name == "RandomTransplant" else films[..., :1]
+    made = [ops.convert_to_numpy(change(given, training=True))[0, ..., 0] for _ in range(versions)]
+    return max(made, key=lambda one: np.abs(one - films[0, ..., 0]).mean())
 
 
 def takes_lungs(recipe: list[dict]) -> bool:

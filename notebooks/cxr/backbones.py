@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from . import augment, metrics
 from .project.backend import keras
 from .project.paths import Problem, located, shown
 
@@ -62,7 +64,7 @@ def _first_line(error: Exception) -> str:
 
 
 def choose(wanted: str) -> list[str]:
-    """Names of `BACKBONES`: "small", "all", or some of them apart by commas; Problem where there is none such."""
+    """Names of `BACKBONES`: "small", "all", or some of them with commas between; Problem where there is none such."""
     if wanted.strip() in ("small", "all"):
         return SMALL if wanted.strip() == "small" else list(BACKBONES)
     names = [name.strip() for name in wanted.split(",")]
@@ -110,6 +112,35 @@ def pretrained(name: str, size: int) -> tuple[keras.Model | None, str]:
         return None, f"can't be downloaded ({_first_line(error)[:80]})"
     finally:
         socket.setdefaulttimeout(before)
+
+
+def gather(wanted: list[str], size: int) -> tuple[dict[str, keras.Model | None], dict[str, str]]:
+    """Those of the `wanted` backbones whose ImageNet weights are there (`pretrained`), and a word on each.
+
+    The first dict holds only the networks that can be used, for pictures of `size` x `size` pixels. Where none can, it
+    holds the smallest one as None, whose weights are to be ``RANDOM``: enough to see the steps, and no more.
+    """
+    found = {name: pretrained(name, size) for name in wanted}
+    bases = {name: base for name, (base, _) in found.items() if base is not None}
+    weights = {name: said for name, (_, said) in found.items()}
+    if bases:
+        return {**bases}, weights
+    print(
+        "ImageNet's weights are not to be had: set KERAS_WEIGHTS_DIR to a folder that holds them. "
+        "What follows starts from RANDOM weights and says nothing of transfer learning."
+    )
+    smallest = min(wanted, key=lambda name: raw(name, size).count_params())
+    return {smallest: None}, weights | {smallest: "RANDOM"}
+
+
+def begin(name: str, base: keras.Model | None, size: int) -> keras.Model:
+    """A backbone to be tuned: a copy of `base` whose batch normalisation stays as it is (`freeze_statistics`).
+
+    Where `base` is None it has random weights, for pictures of `size` x `size` pixels, and all of it can learn.
+    """
+    own = raw(name, size) if base is None else copy(name, base)
+    freeze_statistics(own, base is not None)
+    return own
 
 
 def _with_imagenet(name: str, size: int, weights: str | Path) -> keras.Model:
@@ -209,3 +240,56 @@ def fit_head(network: keras.Model, found: np.ndarray, label, weight, strength: f
     kernel = (line.coef_ / scaler.scale_).T
     bias = line.intercept_ - scaler.mean_ @ kernel
     network.layers[-1].set_weights([kernel.astype("float32"), bias.astype("float32")])
+
+
+def fit_frozen(network: keras.Model, films: np.ndarray, label, weight, recipe: list[dict]) -> None:
+    """Fit the last layer alone (`fit_head`), on each film as it is and once more as the augmentation changes it.
+
+    `films` are uint8 of shape (images, size, size, 2), each with its lungs beside it, `label` and `weight` as for
+    `fit_head`, and `recipe` as `augment.build` takes it.
+    """
+    order = np.random.default_rng(0).permutation(len(label))  # bodies of both classes in a batch
+    films = films[order]
+    found = [features(network, films[..., 0]), features(network, films, augment.build(recipe))]
+    label, weight = (np.tile(np.asarray(values)[order], 2) for values in (label, weight))
+    fit_head(network, np.concatenate(found), label.astype(int), weight)
+
+
+def passage(network: keras.Model, picture: np.ndarray, maps: int = 4) -> dict:
+    """What becomes of one film (uint8, shape (size, size)) in a network from `build`.
+
+    Returns what `plots.passage` shows: ``channels`` (size, size, 3), as the backbone receives them; the `maps` feature
+    maps that vary most of an ``early`` layer, the last one at a quarter of the film's side, and of the ``late`` one,
+    each (side, side, maps); ``features`` (features,), the ``answer``, and the ``counts`` of early and late maps.
+    """
+    place, base = next((i, layer) for i, layer in enumerate(network.layers) if isinstance(layer, keras.Model))
+    quarter = [layer for layer in base.layers if layer.output.shape[1:3] == (len(picture) // 4,) * 2]
+    entrance = keras.Model(network.input, network.layers[place - 1].output)
+    inside = keras.Model(base.input, [quarter[-1].output, base.output])
+    channels = entrance(picture[None, ..., None].astype("float32"), training=False)
+    seen = [keras.ops.convert_to_numpy(one)[0] for one in inside(channels, training=False)]
+    early, late = (one[..., np.argsort(-one.std(axis=(0, 1)), kind="stable")[:maps]] for one in seen)
+    return {
+        "channels": keras.ops.convert_to_numpy(channels)[0],
+        "early": early,
+        "late": late,
+        "features": features(network, picture[None])[0],
+        "answer": float(metrics.predict(network, picture[None])[0]),
+        "counts": [one.shape[-1] for one in seen],
+    }
+
+
+def compared(weights: dict[str, str], size: int, *parts: dict[str, dict]) -> pd.DataFrame:
+    """``07_backbones.csv``: a row for each of `BACKBONES`, with `COLUMNS`; empty where a network was not run.
+
+    `weights` has a word on the weights of those that were asked for; each of the `parts` has figures by name of the
+    backbone. `size` is the side of the pictures in pixels; parameters are counted with an answer of one number.
+    """
+    rows = []
+    for name in [*weights, *(other for other in BACKBONES if other not in weights)]:
+        row = {"backbone": name, "weights": weights.get(name, "not run here")}
+        for part in parts:
+            row |= part.get(name, {})
+        parameters = build(name, raw(name, size)).count_params()
+        rows.append(row | {"parameters": parameters, "megabytes": round(4 * parameters / 1e6, 1)})
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)

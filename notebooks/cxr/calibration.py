@@ -90,15 +90,23 @@ def adjust_to_prevalence(probability, prevalence: float) -> np.ndarray:
     return special.expit(logit(probability) + special.logit(prevalence))
 
 
-def reliability(label, probability, bins: int = 10) -> pd.DataFrame:
+def reliability(label, probability, bins: int = 10, least: int = 0) -> pd.DataFrame:
     """Foretold against found share of pneumonia, in `bins` groups of equally wide probability.
+
+    Each is joined with the next until it has `least` images; a group has fewer only where there are fewer in all.
 
     One row a group that has images: ``foretold`` (mean probability), ``found`` (share with pneumonia), ``images``, and
     a 95% interval of ``found``, ``low`` to ``high`` (Wilson 1927; each film counts as a patient).
     """
     label, probability = metrics.checked(label, probability)
     films = pd.DataFrame({"label": label, "probability": probability})
-    groups = films.groupby(np.minimum((probability * bins).astype(int), bins - 1))
+    bin_of = np.minimum((probability * bins).astype(int), bins - 1)
+    group, held, left = [0], 0, len(label)
+    for count in np.bincount(bin_of, minlength=bins):
+        held, left = held + count, left - count
+        group.append(group[-1] + bool(held >= least and left >= least))
+        held = held if group[-1] == group[-2] else 0
+    groups = films.groupby(np.array(group)[bin_of])
     table = groups.agg(foretold=("probability", "mean"), found=("label", "mean"), images=("label", "size"))
     tests = [stats.binomtest(int(ill), int(n)) for ill, n in zip(groups.label.sum(), table.images)]
     table[["low", "high"]] = [test.proportion_ci(method="wilson") for test in tests]

@@ -18,12 +18,16 @@ from . import films, metrics
 from .calibration import logit
 from .data import class_folders, patient_of
 from .metrics import checked, youden_threshold
+from .ood import OODDetector
+from .project.backend import keras
 from .project.paths import Problem, cache_dir, external_dir, located, shown
+from .shortcuts import WORDS
 
 MOST_CLASSES = 20  # more folders than that are no classes, but patients or visits
 PATH = ("path", "file", "filename", "image_id")  # what a column with a film's name may be called
 PATIENT = ("patient", "patient_id", "patientid", "subject_id")
 ALSO = {"view": ("view", "projection"), "age": ("age",), "source": ("source",), "license": ("license", "licence")}
+WHOSE = {"hannover": "Hannover Medical School, ml-workgroup"}  # a source as its licence wants it named
 SIDES = {"all": [0, 1], "normal": [0], "other": [1]}  # labels of the films at home that are compared
 
 
@@ -189,9 +193,58 @@ def load(table: pd.DataFrame, folder: str | Path, size: int) -> tuple[pd.DataFra
     return table, np.stack([film.pixels for film in read]), broken
 
 
+def ask(
+    folder: str | Path, size: int, detector: OODDetector, network: keras.Model
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Read a folder of films, show each to the gate, and let the network answer all of them, declined or not.
+
+    Problems are those of `survey` and `load`.
+
+    Returns
+    -------
+    films : DataFrame
+        As of `load`, with ``reason`` (why the gate declines it, "" where it passes), ``passes`` (bool) and
+        ``probability`` of label 1.
+    pictures : ndarray of uint8, shape (films, size, size)
+    broken : DataFrame
+        As of `load`.
+    """
+    films, pictures, broken = load(survey(folder), folder, size)
+    films["reason"] = [said or looks for said, looks in zip(films.reason, detector.predict(pictures))]
+    films["probability"] = metrics.predict(network, pictures)
+    return films.assign(passes=films.reason == ""), pictures, broken
+
+
+def introduced(name: str, table: pd.DataFrame, broken: pd.DataFrame, rehearsal: bool) -> str:
+    """A sentence in Markdown: what a folder holds, as `ask` returns it, or that it is but a `rehearsal`."""
+    known = {0: "no labels", 1: "all of one class"}.get(table.label.nunique(), "normal and ill ones")
+    count = f"{len(table):,} films of {table.patient.nunique():,} patients"
+    said = f"**{name}**: {count}, {known}; {len(broken)} files can't be read."
+    if rehearsal:
+        said += (
+            " **No folder is named, so all of this page is a rehearsal**: validation films of home, framed, exposed "
+            "and sized in other ways. The children are the same. It shows the tool, and is no result."
+        )
+    return said
+
+
+def sample(table: pd.DataFrame, each: int = 6) -> pd.Index:
+    """Rows to look at, spread evenly: of films that are declined, then of those that pass, at most `each`."""
+    groups = [table.index[~table.passes], table.index[table.passes]]
+    spread = [own[np.linspace(0, len(own) - 1, min(each, len(own))).astype(int)] for own in groups]
+    return spread[0].append(spread[1])
+
+
+def reasons(table: pd.DataFrame) -> pd.DataFrame:
+    """How many films of `ask` each reason keeps from an answer, and what share of all; a row a reason, nine at most."""
+    why = table.reason.str.partition(":")[0].replace("", "(passes)").value_counts().head(9).to_frame("films")
+    return why.assign(share=(why.films / len(table)).map("{:.1%}".format)).rename_axis(None)
+
+
 def credit(table: pd.DataFrame) -> str:
     """Where the films of `table` (from `survey`) come from and under which licence, as its CSV says; may be empty."""
     said = [sorted(set(table[name]) - {""}) for name in ("source", "license") if name in table]
+    said = [[WHOSE.get(value, value) for value in values] for values in said]
     return ", ".join("; ".join(values) for values in said if values)
 
 
@@ -240,6 +293,22 @@ def apart(home, away, home_table: pd.DataFrame, away_table: pd.DataFrame, seed: 
             together[side] = round(float(roc_auc_score(place_of, score)), 4)
     table = pd.DataFrame([{"fact": fact} | aucs for fact, aucs in rows.items()], columns=["fact", *SIDES])
     return table.astype(dict.fromkeys(SIDES, float)), together
+
+
+def said_apart(table: pd.DataFrame, together: dict[str, float | None]) -> str:
+    """What `apart` found, in Markdown: how well all facts together tell the places apart, and which one does alone."""
+    names = {"all": "all films", "normal": "normal films", "other": "the others"}
+    known = [side for side in ("normal", "other") if together[side] is not None] or ["all"]
+    found = [f"**{together[side]:.3f}** ({names[side]})" for side in known if together[side] is not None]
+    if not found or table.empty:
+        return "There are too few patients to put the facts together."
+    alone = table.set_index("fact")[known].stack()
+    fact, side = (alone - 0.5).abs().idxmax()
+    return (
+        f"All of these facts together tell the two places apart with an AUC of {', '.join(found)}, by gradient "
+        f"boosting (many small decision trees), judged on patients it was not fitted to. The most telling one alone: "
+        f"{WORDS.get(fact, fact)}, {alone[fact, side]:.2f}."
+    )
 
 
 # --- what the network would say ----------------------------------------------------------------------------------
@@ -311,6 +380,32 @@ def answers(table: pd.DataFrame, threshold: float, resamples: int = 2000, seed: 
     return pd.DataFrame(rows)
 
 
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """What `answers` returns, as a page shows it: percentages with their intervals, and only figures that there are.
+
+    A part that holds all films stands once, as ``all``.
+    """
+    table = table[(table.films < table.films.max()) | (table.group == "all")]
+    groups = table.group.str.split(": ").str[:2].str.join(": ")  # of a reason its first part
+    shown = pd.DataFrame({"films": table.films, "patients": table.patients})
+    for name, title in (("called_ill", "called ill"), ("sensitivity",) * 2, ("specificity",) * 2, ("auc", "AUC")):
+        form = "{:.3f} ({:.3f} to {:.3f})" if name == "auc" else "{:.0%} ({:.0%} to {:.0%})"
+        rows = table[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)
+        if table[name].notna().any():
+            shown[title] = [form.format(*row) if row[0] == row[0] else "" for row in rows]
+    return shown.set_axis(groups.rename(None))
+
+
+def measured(table: pd.DataFrame, threshold: float, resamples: int = 2000) -> tuple[dict, dict]:
+    """The figures of `metrics.measure`, and their 95% intervals over patients (`metrics.NAMES`), by name.
+
+    `table` has ``label``, ``probability`` and ``patient``; a Problem as of `metrics.checked`.
+    """
+    drawn = metrics.spread(table.label, table.probability, threshold, metrics.resample(table, resamples))
+    intervals = {name: metrics.interval(drawn[name]) for name in metrics.NAMES}
+    return metrics.measure(table.label, table.probability, threshold), intervals
+
+
 def declined(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> dict[str, list[float]]:
     """Share that the gate declines of each class, with its 95% interval over patients: by name [share, low, high].
 
@@ -347,32 +442,16 @@ def recalibrated(table: pd.DataFrame, probability, folds: int = 5, seed: int = 0
     return fitted, called
 
 
-def foretold(label, probability, least: int = 20, bins: int = 10) -> pd.DataFrame:
-    """Foretold against found share of pneumonia, as `calibration.reliability` has it, in groups that are never small.
-
-    Groups of equally wide probability, `bins` of them, are joined with the next until each has `least` films (fewer
-    only where there are fewer in all). Returns ``foretold``, ``found``, ``images``, and Wilson's 95% interval of
-    ``found`` (1927), ``low`` to ``high``.
-    """
-    label, probability = checked(label, probability)
-    counts, group, at, held = (
-        np.bincount(np.minimum((probability * bins).astype(int), bins - 1), minlength=bins),
-        [],
-        0,
-        0,
-    )
-    left = len(label)
-    for count in counts:
-        group.append(at)
-        held, left = held + count, left - count
-        if held >= least and left >= least:
-            at, held = at + 1, 0
-    films_of = pd.DataFrame({"label": label, "probability": probability})
-    groups = films_of.groupby(np.array(group)[np.minimum((probability * bins).astype(int), bins - 1)])
-    table = groups.agg(foretold=("probability", "mean"), found=("label", "mean"), images=("label", "size"))
-    tests = [stats.binomtest(int(ill), int(n)) for ill, n in zip(groups.label.sum(), table.images)]
-    table[["low", "high"]] = [test.proportion_ci(method="wilson") for test in tests]
-    return table.reset_index(drop=True)
+def summary(table: pd.DataFrame, broken: pd.DataFrame) -> dict:
+    """What there is and what the gate does with it, for ``10_external.json``, from what `ask` returns."""
+    return {
+        "classes": sorted(set(table.class_name) - {""}),
+        "films": len(table),
+        "patients": table.patient.nunique(),
+        "unreadable": len(broken),
+        "refused": float((~table.passes).mean()),
+        "reasons": table.reason[~table.passes].value_counts().to_dict(),
+    }
 
 
 # --- a rehearsal -----------------------------------------------------------------------------------------------

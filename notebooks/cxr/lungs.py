@@ -163,6 +163,17 @@ def dice(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.where(both > 0, 2 * (one & other).sum((1, 2)) / np.maximum(both, 1), 1.0)
 
 
+def summary(found: np.ndarray) -> dict:
+    """What `dice` found, in numbers: ``films``, and ``mean``, ``median``, ``min``, None where no film has a figure.
+
+    `found` is an array of shape (films,), NaN for a film whose lungs nobody has drawn.
+    """
+    known = found[~np.isnan(found)]
+    figures = (known.mean(), np.median(known), known.min()) if len(known) else (None, None, None)
+    rounded = [None if value is None else round(float(value), 4) for value in figures]
+    return {"films": len(known)} | dict(zip(("mean", "median", "min"), rounded))
+
+
 def _box(mask: np.ndarray) -> tuple[slice, slice]:
     rows, columns = (np.flatnonzero((mask > 127).any(axis)) for axis in (1, 0))
     return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else (slice(0), slice(0))

@@ -14,6 +14,7 @@ from sklearn import metrics
 from .project.paths import Problem
 
 NAMES = "accuracy balanced_accuracy auc average_precision sensitivity specificity ppv npv f1 mcc".split()
+OVER_CLASSES = "accuracy balanced_accuracy macro_f1 macro_auc kappa".split()  # one number for all classes together
 COUNTS = ["true_negatives", "false_positives", "false_negatives", "true_positives"]
 
 
@@ -63,6 +64,11 @@ def youden_threshold(label, probability) -> float:
     return float(threshold[np.argmax(sensitivity + specificity)])
 
 
+def youden_by_name(table: pd.DataFrame, names: list[str]) -> dict[str, float]:
+    """`youden_threshold` of each of these columns of probabilities; `table` has ``label`` as well."""
+    return {name: youden_threshold(table.label, table[name]) for name in names}
+
+
 def threshold_for(label, probability, sensitivity: float = 0.0, specificity: float = 0.0) -> float:
     """The threshold that reaches a wanted sensitivity (or specificity, 0 to 1) and has the most of the other one.
 
@@ -76,6 +82,16 @@ def threshold_for(label, probability, sensitivity: float = 0.0, specificity: flo
             "validation: ask for one of them only, in 05_evaluate.ipynb."
         )
     return float(threshold[np.argmax(np.where(enough, other, -1))])
+
+
+def best_accuracy(label, probability) -> float:
+    """The highest accuracy that any threshold reaches: chosen on these very images, so an upper bound.
+
+    Problems as in `youden_threshold`.
+    """
+    sensitivity, specificity, _ = _curve(label, probability)
+    ill = float(np.mean(label))
+    return max(float((ill * sensitivity + (1 - ill) * specificity).max()), 1 - ill)  # the last calls nobody ill
 
 
 def auc(label, probability) -> float:
@@ -113,6 +129,61 @@ def measure(label, probability, threshold: float) -> dict:
     found["mcc"] = metrics.matthews_corrcoef(label, called)
     figures = {name: float(np.nan_to_num(found[name])) for name in NAMES}
     return {"threshold": float(threshold)} | figures | dict(zip(COUNTS, counts.tolist()))
+
+
+def measure_seeds(label, answers: list[np.ndarray], thresholds) -> pd.DataFrame:
+    """`measure` of every seed, a row each: of `answers`, each (images,), with the seed's own threshold."""
+    return pd.DataFrame([measure(label, said, limit) for said, limit in zip(answers, thresholds, strict=True)])
+
+
+def accuracy_by_threshold(label, answers: list[tuple[np.ndarray, float]]) -> pd.DataFrame:
+    """Accuracy of every seed, a row each: at its own threshold, at 0.5, and at the best one (`best_accuracy`).
+
+    `answers` has a pair (probability, threshold) for each seed.
+    """
+    rows = []
+    for said, threshold in answers:
+        own, half = (measure(label, said, cut)["accuracy"] for cut in (threshold, 0.5))
+        rows.append({"from validation": own, "0.5": half, "best on test": best_accuracy(label, said)})
+    return pd.DataFrame(rows)
+
+
+def over_seeds(by_seed: pd.DataFrame) -> dict:
+    """What `measure_seeds` returns, for JSON: ``count``, the ``mean`` and ``sd`` of `NAMES`, and ``each`` seed."""
+    figures = by_seed[NAMES]
+    summary = {"count": len(by_seed), "mean": figures.mean().to_dict(), "sd": or_none(figures.std())}
+    return summary | {"each": by_seed.to_dict("records")}
+
+
+def stacked(films: pd.DataFrame, answers: list[np.ndarray]) -> pd.DataFrame:
+    """Answers of some seeds one below the other: ``seed``, ``path``, ``label`` and ``probability``.
+
+    `films` has ``path`` and ``label``, and each of the `answers` a probability a film.
+    """
+    every = [films[["path", "label"]].assign(seed=seed, probability=said) for seed, said in enumerate(answers)]
+    return pd.concat(every)[["seed", "path", "label", "probability"]]
+
+
+def kept_answers(val: pd.DataFrame, test: pd.DataFrame, films: pd.DataFrame, kept: str, plain: str) -> pd.DataFrame:
+    """``05_predictions.csv``: the films of validation as they are, then those of test, and what is said of them.
+
+    `test` has all columns that are kept; `val` has ``path``, ``label``, ``ensemble``, and the probabilities of the kept
+    network and of the plain CNN in the columns `kept` and `plain`; `films` is ``02_split.csv``, where the rest stands.
+    """
+    columns = "path label subtype patient split probability ensemble plain".split()
+    own = val[["path", "label", "ensemble"]].assign(probability=val[kept], plain=val[plain])
+    own = own.merge(films[["path", "subtype", "patient", "split"]], on="path")
+    return pd.concat([own, test])[columns]
+
+
+def unstacked(table: pd.DataFrame, paths: pd.Series, seeds: pd.DataFrame) -> list[tuple[np.ndarray, float]]:
+    """Of a table as from `stacked`, a pair (probability of the films at these `paths`, threshold) for each seed.
+
+    `seeds` has ``seed`` and ``threshold``. It is what `compare_seeds` takes.
+    """
+    limits = seeds.set_index("seed").threshold
+    by_seed = table.set_index("path").groupby("seed")
+    return [(films.loc[paths].probability.to_numpy(), limits[seed]) for seed, films in by_seed]
 
 
 def confusion(figures: dict) -> np.ndarray:
@@ -199,6 +270,35 @@ def ill_auc(code, probability) -> float:
     ill = code > 0
     share = (probability[ill, 2] + 1e-9) / (probability[ill, 1:].sum(axis=1) + 2e-9)
     return auc(code[ill] == 2, share)
+
+
+def by_kind_multiclass(code, probability, kinds: list[str], names: list[str]) -> dict[str, float]:
+    """``plain_macro_auc``, ``plain_ill_auc`` and so on: macro AUC and `ill_auc` of each kind of draws, all its draws.
+
+    `probability` has shape (draws, images, classes), `code` shape (images,), `kinds` one name a draw.
+    """
+    found = {}
+    for kind in dict.fromkeys(kinds):
+        own = probability[np.array(kinds) == kind]
+        truth, said = np.tile(code, len(own)), np.concatenate(own)
+        found[f"{kind}_macro_auc"] = measure_multiclass(truth, said, names)["macro_auc"]
+        found[f"{kind}_ill_auc"] = ill_auc(truth, said)
+    return found
+
+
+def seeds_multiclass(code, answers: list[np.ndarray], names: list[str], times: np.ndarray) -> dict:
+    """A network of several classes over its seeds: `answers` has an array (images, classes) a seed, seed 0 first.
+
+    Returns ``mean``, ``sd`` (None for a single seed) and ``each`` of `OVER_CLASSES`; ``kept``, all of
+    `measure_multiclass` for seed 0, with ``intervals_95``; ``ensemble``, the same for the mean of the answers.
+    """
+    measured = [measure_multiclass(code, said, names) for said in answers]
+    each = pd.DataFrame(measured)[OVER_CLASSES].astype(float)
+    return {
+        **{"mean": each.mean().to_dict(), "sd": or_none(each.std()), "each": each.to_dict("records"), "kept_seed": 0},
+        **{"intervals_95": intervals_multiclass(code, answers[0], times), "kept": measured[0]},
+        "ensemble": measure_multiclass(code, np.mean(answers, axis=0), names),
+    }
 
 
 def intervals_multiclass(code, probability, times: np.ndarray) -> dict[str, list[float]]:
@@ -295,6 +395,16 @@ def youden_thresholds(label, probability, times: np.ndarray) -> np.ndarray:
 def interval(values: np.ndarray) -> list[float]:
     """The 2.5th and 97.5th percentile of resampled values (Efron & Tibshirani 1993, chapter 13)."""
     return np.percentile(values, [2.5, 97.5]).tolist()
+
+
+def with_bounds(label, probability, threshold: float, times: np.ndarray, figures=("accuracy", "auc")) -> dict:
+    """Some `figures` of `measure`, with the bounds of their 95% intervals: ``auc``, ``auc_low``, ``auc_high``, ..."""
+    values, drawn = measure(label, probability, threshold), spread(label, probability, threshold, times)
+    found: dict[str, float] = {}
+    for figure in figures:
+        low, high = interval(drawn[figure])
+        found |= {figure: values[figure], f"{figure}_low": low, f"{figure}_high": high}
+    return found
 
 
 def mean_with(values, times: np.ndarray, over=None) -> dict[str, float]:
@@ -407,6 +517,45 @@ def subgroups(
                 low, high = stats.binomtest(int(value) * people, people).proportion_ci(method="exact")
             row |= {figure: value, f"{figure}_low": low, f"{figure}_high": high}
         rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def intervals(label, probability, threshold, times: np.ndarray) -> dict[str, list[float]]:
+    """The 95% `interval` of each of `NAMES` over resamples; `threshold` as `spread` takes it."""
+    return {name: interval(values) for name, values in spread(label, probability, threshold, times).items()}
+
+
+def false_alarms(label, answers: dict[str, tuple[np.ndarray, float]], inside: np.ndarray) -> pd.DataFrame:
+    """How many images of label 0 each network calls ill, in all and of those `inside` (bool) a group.
+
+    `answers` has a pair (probability, threshold) by name. A column a name, and one more, ``normal films``, which counts
+    them; the rows are ``all`` and ``in the block``.
+    """
+    normal, called = np.asarray(label) == 0, {name: np.asarray(said) >= cut for name, (said, cut) in answers.items()}
+    rows = {name: normal & ill for name, ill in called.items()} | {"normal films": normal}
+    table = {name: {"all": int(own.sum()), "in the block": int(own[inside].sum())} for name, own in rows.items()}
+    return pd.DataFrame(table)
+
+
+def times_wrong(label, answers: list[tuple[np.ndarray, float]]) -> np.ndarray:
+    """How many of `answers`, each a pair (probability, threshold), are wrong on each image: int, shape (images,)."""
+    return sum(((np.asarray(said) >= cut) != (np.asarray(label) == 1)).astype(int) for said, cut in answers)
+
+
+def under_changes(label, before, after: dict[str, np.ndarray], threshold: float, times: np.ndarray) -> pd.DataFrame:
+    """What changes of the films do to the answers: `before`, and `after` each change by its name.
+
+    One row a change: ``change``, ``flipped`` (share of decisions at `threshold` that are another one), ``auc_lost``
+    (0.01 where the AUC falls by as much) and its 95% interval, paired by resample, ``auc_lost_low`` to
+    ``auc_lost_high``.
+    """
+    label, before = checked(label, before)
+    area, drawn, rows = auc(label, before), spread(label, before, threshold, times)["auc"], []
+    for name, probability in after.items():
+        flipped = (np.asarray(probability) >= threshold) != (before >= threshold)
+        low, high = interval(drawn - spread(label, probability, threshold, times)["auc"])
+        lost = {"auc_lost": area - auc(label, probability), "auc_lost_low": low, "auc_lost_high": high}
+        rows.append({"change": name, "flipped": flipped.mean()} | lost)
     return pd.DataFrame(rows)
 
 

@@ -1,7 +1,7 @@
 """Pictures on which the out-of-distribution detector is tried, and files of every kind that a reader may bring."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,18 @@ import skimage
 import sklearn
 from PIL import ExifTags, Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from pydicom import Dataset, uid
+from scipy import stats
 from scipy.ndimage import gaussian_filter
 from skimage import exposure
 
-from . import corruptions, films, lungs
+from . import corruptions, external, lungs, ood
 from .images import squeezed
 from .project.paths import Problem, cache_dir, located, shown
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
-EMPTY = pd.DataFrame(columns=["file", "patient"])
 ALTERED = "films"  # names of `gallery` that begin so are true films, changed
+TURNED = ("films, inverted", "films on their side", "films upside down")  # what the gate can name, and a user undo
+CHANGED = ("films in part", "films on a screen")
 Pictures = Iterator[np.ndarray]  # each uint8, shape (size, size)
 
 
@@ -141,19 +143,13 @@ def disguised(adults: np.ndarray, children: np.ndarray, masks: np.ndarray, seed:
 def adult_films(place: str | Path, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Chest films of adults below a folder: uint8 of shape (films, size, size), and whose they are, (films,).
 
-    A table in that folder, any ``.csv`` with the columns ``file`` (below the folder) and ``patient``, names the
-    patients; without it each file is a patient. A Problem where there is no such folder, no picture in it, or fewer
-    than two patients.
+    Patients, and Problems, are those of `external.survey`; a file that can't be read is left out (`external.load`).
     """
-    paths = films.collect(place)
-    top = located(place)
-    tables = [pd.read_csv(path, dtype=str) for path in sorted(top.glob("*.csv"))]
-    known = pd.concat([table[["file", "patient"]] for table in tables if {"file", "patient"} <= {*table}] or [EMPTY])
-    names = [path.relative_to(top).as_posix() for path in paths]
-    patients = pd.Series(names).map(dict(zip(known.file, known.patient))).fillna(pd.Series(names)).to_numpy(str)
-    if len(set(patients)) < 2:
-        raise Problem(f"{shown(top)} holds films of one patient only: add films of other adults.")
-    return np.stack([films.read(path, size, (0, 200)).pixels for path in paths]), patients
+    if not (top := located(place)).is_dir():
+        remedy = "set ADULTS in 09_predict.ipynb, or CXR_ADULTS_DIR, to a folder of chest films of adults"
+        raise Problem(f"{shown(top)} is not there: {remedy}, or leave both empty.")
+    table, pictures, _ = external.load(external.survey(top), top, size)
+    return pictures, table.patient.to_numpy(str)
 
 
 def adult_versions(adults: np.ndarray, children: np.ndarray, lung_network, size: int) -> dict[str, np.ndarray]:
@@ -191,7 +187,7 @@ def mildly_altered(pictures: np.ndarray) -> dict[str, np.ndarray]:
 def gallery(films: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """All kinds of pictures that should get no answer, by name, in arrays like `films`, of which some are made."""
     rng, size = np.random.default_rng(seed), films.shape[1]
-    kinds: dict = {
+    made: dict = {
         "photographs": photographs(size, rng),
         "faces": faces(size),
         "noise": noise(size, rng),
@@ -203,7 +199,7 @@ def gallery(films: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
         "films in part": halves(films, rng),
         "films on a screen": screens(films, rng),
     }
-    return {name: np.stack([*pictures]) for name, pictures in kinds.items()}
+    return {name: np.stack([*pictures]) for name, pictures in made.items()}
 
 
 def write_dicom(path: Path, pixels: np.ndarray, **header: str) -> None:
@@ -217,8 +213,120 @@ def write_dicom(path: Path, pixels: np.ndarray, **header: str) -> None:
     film.save_as(path, enforce_file_format=True)
 
 
-def write_examples(folder: Path, films: pd.DataFrame) -> Path:
-    """Twelve kinds of files in a cache folder, made of `films` (``path`` below `folder`, ``label``; no test films)."""
+def group_of(name: str) -> str:
+    """Which group a kind of pictures (of `gallery` or 09's table) belongs to.
+
+    ``turned`` (or inverted), ``altered`` (in part, or on a screen), ``strange`` (no film of a chest), ``adults``,
+    ``validation films`` or ``test films``.
+    """
+    if name in TURNED or name in CHANGED:
+        return "turned" if name in TURNED else "altered"
+    return next((own for own in ("validation films", "test films", "adults") if name.startswith(own)), "strange")
+
+
+def tally(reasons: dict[str, pd.Series]) -> pd.DataFrame:
+    """How many pictures of each kind are declined, and why, for ``09_gate.csv``.
+
+    `reasons` maps a kind to why each of its pictures is declined ("" for one that passes). One row a kind:
+    ``pictures``, ``count``, ``refused`` (share) and ``most frequent reason``.
+    """
+    rows = []
+    for name, said in reasons.items():
+        declined = said[said != ""]
+        row = {"pictures": name, "count": len(said), "refused": len(declined) / len(said)}
+        rows.append(row | {"most frequent reason": declined.mode().get(0, "")})
+    return pd.DataFrame(rows)
+
+
+def mistakes(table: pd.DataFrame, welcome: Sequence[str]) -> str:
+    """Two sentences in Markdown: what passes and should not, and what is declined and should pass, in numbers.
+
+    `table` is that of `tally`, and `welcome` names the pictures that should pass, "validation films" and "test films"
+    among them.
+    """
+    table = table.assign(declined=(table.refused * table["count"]).round().astype(int)).set_index("pictures")
+    let_in = table[~table.index.isin(welcome) & (table.declined < table["count"])]
+    let_in = let_in.rename(lambda name: name.replace("adults,", "films of adults,"))
+    said = [f"{row['count'] - row.declined} of {row['count']} {name}" for name, row in let_in.iterrows()]
+    test, known = table.loc["test films"], table.refused["validation films"]
+    times = f", {test.refused / known:.1f} times the share of validation films ({known:.1%})" if known else ""
+    return (
+        f"**Passes, and should not:** {'; '.join(said) or 'nothing'}.\n\n**Is declined, and should pass:** "
+        f"{test.declined} of {test['count']} test films ({test.refused:.1%}){times}."
+    )
+
+
+def by_reason(reasons: dict[str, pd.Series]) -> pd.DataFrame:
+    """How often each reason is given to each group of pictures, in percent; films of chests as they are.
+
+    One row a reason, one column a group; the last row has the number of pictures. `reasons` as in `tally`.
+    """
+    named = {"adults, as they are": "adults"} | {name: name.removeprefix("films ") for name in CHANGED}
+    parts = []
+    for name, said in reasons.items():
+        group = group_of(name)
+        if group in ("strange", "turned") or group == name or name in named:
+            parts.append(pd.DataFrame({"kind": named.get(name, group), "reason": said}))
+    long = pd.concat(parts)
+    short = dict.fromkeys(ood.MENDED, "is turned or inverted") | {ood.STRANGE: "is unlike the training films"}
+    long["reason"] = long.reason.replace(short).str.partition(":")[0].replace("", "(passes)")
+    kinds = sorted(dict.fromkeys(long.kind), key=lambda kind: not kind.endswith(" films"))  # these should pass
+    counts = pd.crosstab(long.reason, long.kind)[kinds]
+    shares = (100 * counts / counts.sum()).round(1).map("{:.1f}%".format).replace("0.0%", "")
+    shares = shares.loc[counts.sum(axis=1).sort_values(ascending=False).index]
+    shares.loc["pictures"] = counts.sum().map("{:,}".format)
+    return shares.rename_axis(index=None, columns=None)
+
+
+def by_class(said: pd.Series, label) -> dict:
+    """How many films of each class are declined, and whether that may be chance.
+
+    `said` is why each film is declined ("" for one that passes), `label` its class, 0 for normal. Returns ``declined``,
+    by name of the class [declined, films], and ``p`` of Fisher's exact test.
+    """
+    no, ill = np.asarray(said) != "", np.asarray(label) > 0
+    counts = {name: [int((no & own).sum()), int(own.sum())] for name, own in (("normal", ~ill), ("ill", ill))}
+    p = stats.fisher_exact([[declined, films - declined] for declined, films in counts.values()]).pvalue
+    return {"declined": counts, "p": float(p)}
+
+
+def largest_source(place: str | Path) -> int | None:
+    """How many of the films below a folder are of the source that has most; None where its CSV names no source."""
+    table = external.survey(place)
+    return int(table.source.value_counts().iloc[0]) if "source" in table else None
+
+
+def torn(scores: pd.DataFrame, thresholds) -> str | None:
+    """The first validation film on which the seeds disagree, each at its own threshold: its path, None without one.
+
+    `scores` is ``04_val_predictions.csv``, and `thresholds` has one number a seed.
+    """
+    films = scores[scores.kind == "plain"]
+    share = (films.filter(regex=r"^seed_\d+$") >= np.asarray(thresholds)).mean(axis=1)
+    return next(iter(films.path[share.between(0, 1, inclusive="neither")]), None)
+
+
+def licensed(place: str | Path) -> tuple[Path | None, str]:
+    """A film of an adult that may be shown to everybody, and whose it is: source and licence.
+
+    It is the first film, by its path, of the source that has most of those with a Creative Commons licence, as the CSV
+    of the folder says (`external.survey`); None and an empty text where there is none.
+    """
+    table = external.survey(place)
+    if not {"source", "license"} <= set(table):
+        return None, ""
+    free = table[table.license.str.startswith("CC")]
+    if free.empty:
+        return None, ""
+    film = free[free.source == free.source.mode()[0]].head(1)
+    return located(place) / film.path.iloc[0], external.credit(film)
+
+
+def write_examples(folder: Path, films: pd.DataFrame, adult: Path | None = None, disputed: str | None = None) -> Path:
+    """Fourteen kinds of files in a cache folder, made of `films` (``path`` below `folder`, ``label``; no test films).
+
+    With `adult`, a chest film of an adult, one more, and with `disputed`, a film below `folder` (`torn`), another one.
+    """
     target, cat = cache_dir() / "examples", SKIMAGE / "chelsea.png"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -227,18 +335,35 @@ def write_examples(folder: Path, films: pd.DataFrame) -> Path:
     gray = [Image.open(path).convert("L") for path in chosen]
     deep = [np.asarray(picture).astype(np.uint16) for picture in gray]
     for number, word in ((1, "normal"), (4, "pneumonia"), (6, "pneumonia")):
-        shutil.copyfile(chosen[number - 1], target / f"{number} {word}{chosen[number - 1].suffix}")
+        shutil.copyfile(chosen[number - 1], target / f"{number:02} {word}{chosen[number - 1].suffix}")
     exif, cut = Image.Exif(), target / "10 cut short.jpeg"
     exif[ExifTags.Base.Orientation] = 6  # held upright by a camera that lay on its side
-    gray[1].transpose(Image.Transpose.ROTATE_90).save(target / "2 normal, turned by EXIF.jpeg", exif=exif)
-    Image.fromarray(deep[2] * 200 + 5000).save(target / "3 normal, 16 bits.png")
+    gray[1].transpose(Image.Transpose.ROTATE_90).save(target / "02 normal, turned by EXIF.jpeg", exif=exif)
+    Image.fromarray(deep[2] * 200 + 5000).save(target / "03 normal, 16 bits.png")
     dark_bone = {"PhotometricInterpretation": "MONOCHROME1", "PatientAge": "003Y"}
-    write_dicom(target / "5 pneumonia, MONOCHROME1.dcm", 4095 - 16 * deep[4], **dark_bone)
-    ImageOps.invert(gray[0]).save(target / "7 inverted.png")
-    gray[0].rotate(180).save(target / "8 upside down.png")
-    write_dicom(target / "9 adult, by its header.dcm", 16 * deep[0], PatientAge="045Y")
+    write_dicom(target / "05 pneumonia, MONOCHROME1.dcm", 4095 - 16 * deep[4], **dark_bone)
+    ImageOps.invert(gray[0]).save(target / "07 inverted.png")
+    gray[0].rotate(180).save(target / "08 upside down.png")
+    write_dicom(target / "09 adult, by its header.dcm", 16 * deep[0], PatientAge="045Y")
     gray[0].save(cut)
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     shutil.copyfile(cat, target / "11 cat.png")
     Image.open(cat).convert("L").save(target / "12 gray cat.png")
+    gray[3].crop((0, 0, gray[3].width // 2, gray[3].height)).save(target / "13 half of a film.png")
+    (shot,) = screens(np.asarray(gray[5].resize((224, 224)))[None], np.random.default_rng(0))
+    Image.fromarray(shot).save(target / "14 on a screen.png")
+    if adult is not None:
+        shutil.copyfile(adult, target / f"15 adult{adult.suffix}")
+    if disputed is not None:
+        shutil.copyfile(folder / disputed, target / f"16 seeds disagree{Path(disputed).suffix}")
     return target
+
+
+def telling(table: pd.DataFrame, most: int = 12, declined: int = 9) -> pd.Index:
+    """Which rows of `table` (of `predict.Reader`) to show in a picture, at most so many, those with an answer first.
+
+    Of films that were read and declined, the last one for each reason, `declined` at most.
+    """
+    read = table[table.typicality.notna()]
+    without = read[read.probability.isna()].drop_duplicates("reason", keep="last").head(declined)
+    return read[read.probability.notna()].head(most - len(without)).index.append(without.index)

@@ -134,12 +134,11 @@ class Explainer:
     made_of: dict[str, str] = field(default_factory=dict)  # sha256 of the files it was loaded from, by name
 
     @classmethod
-    def load(cls) -> "Explainer":
-        """From the artifacts of 03 and 04; a Problem where one is missing, or is not what its notebook last wrote."""
+    def load(cls, reader: Reader) -> "Explainer":
+        """From the artifacts of 04, with the finder that `reader` has; a Problem as of `Reader.load`."""
         step = Step("00_own")
-        names = ("04_xray_classification_model.keras", "03_lungs.keras")
-        network, finder = (keras.models.load_model(step.path(name), compile=False) for name in names)
-        return cls(network, finder, step.reads)
+        network = keras.models.load_model(step.path("04_xray_classification_model.keras"), compile=False)
+        return cls(network, reader.detector.lung_network, step.reads)
 
     def __call__(self, pixels: np.ndarray, table: pd.DataFrame, ill: str) -> tuple[np.ndarray, np.ndarray]:
         """Where the lungs are (bool), and what speaks for the answer (0 to 1), both of the shape of `pixels`.
@@ -260,7 +259,8 @@ def main(arguments: list[str] | None = None) -> None:
     answers.check(options.to)
     lock = _alone(options.to)
     try:
-        written = run(options.place, options.to, Reader.load(), Explainer.load(), options.anyway)
+        reader = Reader.load()
+        written = run(options.place, options.to, reader, Explainer.load(reader), options.anyway)
     except KeyboardInterrupt:
         print("\nStopped. Nothing is lost: the same command goes on after the last file written.", file=sys.stderr)
         sys.exit(130)

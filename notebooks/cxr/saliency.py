@@ -23,7 +23,7 @@ def _parts(network: keras.Model) -> tuple[keras.Model, keras.layers.Dense]:
     return keras.Model(network.input, [ends[0].input, head.input]), head
 
 
-def gradcam(network: keras.Model, pictures: np.ndarray, label, batch_size: int = 64) -> np.ndarray:
+def gradcam(network: keras.Model, pictures: np.ndarray, label, batch_size: int = 64, even: bool = False) -> np.ndarray:
     """Gradient-weighted class activation maps (Selvaraju et al. 2017, ICCV) of the last feature maps.
 
     Gradient and feature are multiplied place by place (HiResCAM, Draelos & Carin 2020). Before global average pooling
@@ -32,7 +32,8 @@ def gradcam(network: keras.Model, pictures: np.ndarray, label, batch_size: int =
     `network` ends in global average pooling, or flattening, and dense layers; its one output is a probability. `label`
     (0 or 1 each) is the answer to be explained: 1, what speaks for pneumonia; 0, what speaks against it.
     Returns maps from 0 to 1, the largest value of each 1. A Problem where the network has no such layers, or a map is
-    zero everywhere.
+    zero everywhere, since no place speaks for that answer; with `even` such a map is 1 everywhere instead. (That
+    happens where the answer is cut at a threshold far from 0.5.)
     """
     inner, head = _parts(network)
     sign = np.where(np.asarray(label) == 1, 1.0, -1.0).astype("float32")
@@ -47,6 +48,8 @@ def gradcam(network: keras.Model, pictures: np.ndarray, label, batch_size: int =
         maps.append(tf.image.resize(heat, (size, size), "bicubic")[..., 0].numpy().clip(0))
     maps = np.concatenate(maps)
     top = maps.max(axis=(1, 2), keepdims=True)
+    if even:
+        maps, top = np.where(top > 0, maps, 1), np.where(top > 0, top, 1)
     if not (top > 0).all():
         raise Problem(
             f"The Grad-CAM of image {int(np.argmin(top))} is zero everywhere: nothing in the feature maps "
@@ -108,5 +111,10 @@ def randomised(network: keras.Model, seed: int = 0) -> keras.Model:
 
 
 def likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation of each pair of maps, shape (images,); 1 where they rank all places alike."""
-    return np.array([stats.spearmanr(a, b, axis=None).statistic for a, b in zip(one, other)])
+    """Spearman's rank correlation of each pair of maps, shape (images,): 1 where they rank all places alike.
+
+    0 where one of the two is the same everywhere, and so ranks no place.
+    """
+    ranked = (np.ptp(one, axis=(1, 2)) > 0) & (np.ptp(other, axis=(1, 2)) > 0)
+    pairs = zip(one, other, ranked)
+    return np.array([stats.spearmanr(a, b, axis=None).statistic if differ else 0.0 for a, b, differ in pairs])

@@ -15,7 +15,7 @@ import imagehash
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
+from scipy import ndimage, stats
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -299,6 +299,47 @@ def in_block(manifest: pd.DataFrame) -> pd.Series:
     return (manifest.folder == "test") & (manifest.label == 0) & number.between(first, last)
 
 
+def best_clue(findings: dict) -> tuple[dict, int]:
+    """Of the clues of ``02_audit.json`` that need no lung, the one that gets most test films right, and their number.
+
+    It is a row of `baselines`, with ``accuracy`` and ``auc``; chosen on the test folder, so it flatters the clues.
+    """
+    rows = [row for key in ("no_pixel", "no_lung") for row in findings[key]["rows"] if row["auc"]]
+    return max(rows, key=lambda row: row["accuracy"]), len(rows)
+
+
+def subgroups(test: pd.DataFrame, manifest: pd.DataFrame, facts: pd.DataFrame, prints: list[str]) -> dict:
+    """Groups of test films that a network may do less well on, for `metrics.subgroups`.
+
+    By kind of pneumonia, in the hard block or not (`in_block`), by framing (cut at the median of the train folder), by
+    letter, by the print of a device (`prints`, paths of films with one), and by size and shape of the picture. Groups
+    that this copy of the data can't tell apart are left out.
+
+    `test` has ``path``, ``label``, ``subtype``, numbered from 0; `manifest` also ``folder``, ``width``, ``height``;
+    `facts` are those of `picture_facts` of the films of train and test, by path. Returns a Series of bool by name.
+    """
+    of_test, rows = facts.loc[test.path].reset_index(drop=True), manifest.set_index("path")
+    normal, block = test.label == 0, test.path.isin(manifest.path[in_block(manifest)])
+    middle = facts.loc[manifest.path[manifest.folder == "train"], "edge"].median()
+    groups = {"all": test.label >= 0}
+    groups |= {kind: test.subtype == kind for kind in sorted(set(test.subtype))}
+    groups |= {"normal: the hard block": block, "normal: others": normal & ~block}
+    groups |= {"body cut off at the edge": of_test.edge > middle, "ground beside the body": of_test.edge <= middle}
+    groups["large letter"], groups["small letter"] = of_test.letter_size >= LARGE, of_test.letter_size < LARGE
+    groups["no letter found"] = of_test.letter_size.isna()
+    printed = test.path.isin(prints)
+    if printed.any():
+        groups |= {"normal: print of a device": normal & printed, "normal: no such print": normal & ~printed}
+    sides = rows.loc[test.path, ["width", "height"]].reset_index(drop=True)
+    area, aspect = sides.width * sides.height, sides.width / sides.height
+    if area.nunique() > 1:
+        groups |= {"smaller picture": area <= area.median(), "larger picture": area > area.median()}
+    if aspect.nunique() > 1:
+        narrow = aspect <= aspect[normal].median()
+        groups |= {"normal: narrower film": normal & narrow, "normal: wider film": normal & ~narrow}
+    return groups
+
+
 @threadpool_limits.wrap(limits=1)
 def hard_block(facts: pd.DataFrame, manifest: pd.DataFrame, seed: int = 0) -> tuple[pd.Series, dict]:
     """The block of normal test films that models take for pneumonia, beside the groups that it may be confused with.
@@ -351,14 +392,14 @@ def look_alikes(
 def gallery(facts: pd.DataFrame, manifest: pd.DataFrame, each: int = 4) -> tuple[pd.DataFrame, dict]:
     """Odd films of the train folder that no label tells from the rest: the extremes of four facts.
 
-    Returns a table with the index that the films have in `manifest`: ``kind`` (darkest, tightest, rotated, wires),
+    Returns a table with the index that the films have in `manifest`: ``kind`` (darkest, at both edges, rotated, wires),
     ``path``, ``class_name``, ``label``, ``value``; `each` films a kind, each of another patient; a kind that can't be
-    seen is left out. And a dict: ``films``, ``of_class_1`` (the same for the oddest 1% of train of each kind),
-    ``class_1_in_train``, ``paths`` (of the films shown).
+    seen is left out. ``at both edges``: the body reaches the left and the right edge. And a dict: ``films``,
+    ``of_class_1`` (the same for the oddest 1% of train of each kind), ``class_1_in_train``, ``paths`` (of those shown).
     """
     train, oddest = manifest[manifest.folder == "train"], []
     not_pale = facts.brightness <= facts.brightness.quantile(0.9)  # the ground of pale films is gray, not cut off
-    oddity = pd.DataFrame({"darkest": -facts.brightness, "tightest": facts.edge.where(not_pale)})
+    oddity = pd.DataFrame({"darkest": -facts.brightness, "at both edges": facts.edge.where(not_pale)})
     oddity = oddity.assign(rotated=facts.tilt.abs(), wires=facts.lines).loc[train.index]
     for kind in oddity:
         value = oddity[kind].dropna().sort_values(ascending=False, kind="stable")
@@ -413,6 +454,89 @@ def device_prints(pictures: np.ndarray, manifest: pd.DataFrame) -> dict:
     rows = found.groupby(groups(manifest).reindex(manifest.index)).agg(["size", "sum"])
     counts = {name: {"films": int(row["size"]), "printed": int(row["sum"])} for name, row in rows.iterrows()}
     return {"groups": counts, "paths": manifest.path[found & manifest.folder.isin(["train", "test"])].tolist()}
+
+
+# --- in words --------------------------------------------------------------------------------------------------
+
+
+def said_of_leakage(finding: dict) -> str:
+    """What `leakage` found, as a sentence in Markdown."""
+    strict, bare = finding["with_subtype"], finding["number_alone"]["in_train_and_test"]
+    other = finding["always_other_subtype"]
+    said = f"Split at random, **{strict['leaked']:.0%} of the validation images** would lie beside another film of the "
+    said += f"same child. Patients in both train and test: {strict['in_train_and_test']}. "
+    said += f"Bare person numbers in both: {bare}"
+    return said + (f"; {other} of them have another subtype there, so a number alone is no patient." if other else ".")
+
+
+def said_of_copies(exact: dict, near: dict) -> str:
+    """What `exact_duplicates` and `near_duplicates` found, as a list in Markdown."""
+    return (
+        f"- Pictures in more than one file, byte for byte: {exact['groups']}; across folders: "
+        f"{exact['across_folders']}; under the names of two patients: {exact['under_two_patients']}. "
+        f"Spare files of train, left out: {exact['spare_in_train']}.\n"
+        f"- Pairs of different files that a perceptual hash calls alike: {near['proposed']:,}. Proved to be one film "
+        f"saved twice: {near['confirmed']}; across folders: {near['across_folders']}."
+    )
+
+
+def said_of_clues(finding: dict, other: str) -> str:
+    """What `baselines` found, as a sentence in Markdown: the best clue alone, all of them, and which can't be seen.
+
+    `other` is the name of class 1.
+    """
+    said = f"Always answering {other} gets {finding['always_other']:.1%} of the test folder right"
+    *each, every = finding["rows"]
+    visible = [row for row in each if row["auc"] is not None]
+    if visible:
+        best = max(visible, key=lambda row: row["auc"])
+        clue = WORDS.get(best["clue"], best["clue"])
+        said += f", {clue} alone {best['accuracy']:.1%} (AUC {best['auc']:.3f})"
+    if len(visible) > 1:
+        said += f", all {len(visible)} clues {every['accuracy']:.1%} (AUC {every['auc']:.3f})"
+    if finding["invisible"]:
+        same = ", ".join(WORDS.get(clue, clue) for clue in finding["invisible"])
+        said += f". This copy can't show what {same} would tell: the same in all of its training files"
+    return said + "."
+
+
+def said_of_shift(finding: dict, manifest: pd.DataFrame, other: str) -> str:
+    """What `shift` found, as a list in Markdown: are train and test the same kind of film, in each class?
+
+    `other` is the name of class 1. An AUC counts as a difference from 3 standard deviations above 0.5 (Mann & Whitney
+    1947, for two groups of this size).
+    """
+    lines = ["By all facts together a test film is told from a train film of its class with this AUC:\n"]
+    for label, key, kind in ((0, "normal", "normal"), (1, "other", other)):
+        auc, count = finding["folder_auc"][key], manifest[manifest.label == label].folder.value_counts()
+        chance = 3 * ((1 / count.train + 1 / count.test) / 12) ** 0.5
+        verdict = "two kinds of film" if auc is not None and auc - 0.5 > chance else "they look alike"
+        lines.append(f"- {kind}: {auc:.2f}, {verdict}." if auc else f"- {kind}: unknown (too few patients).")
+    alone = pd.DataFrame(finding["rows"]).set_index("fact")[["normal", "other"]].astype(float)
+    fact, key = (alone - 0.5).abs().stack().idxmax()
+    films = "normal" if key == "normal" else other
+    lines.append(
+        f"- The most telling fact alone is {WORDS.get(fact, fact)}, in {films} films: AUC {alone.loc[fact, key]:.2f}."
+    )
+    return "\n".join(lines)
+
+
+def said_of_odd_films(finding: dict, usual: float, other: str) -> str:
+    """What `gallery` found, as a sentence in Markdown; it is a clue where a binomial test has p < 0.01.
+
+    `usual` is the share of class 1, called `other`, in the train folder.
+    """
+    clue = stats.binomtest(finding["of_class_1"], finding["films"], usual).pvalue < 0.01
+    share = finding["of_class_1"] / finding["films"]
+    return (
+        f"Of the {finding['films']} oddest training films ({', '.join(finding['paths'])}) {share:.0%} are {other}, "
+        f"against {usual:.0%} of all" + (": to be odd is a clue as well." if clue else ".")
+    )
+
+
+def in_auc(told: dict) -> str:
+    """What `told` found, in words."""
+    return "not visible in this copy" if told["val_auc"] is None else f"validation AUC {told['val_auc']:.3f}"
 
 
 # --- facts -----------------------------------------------------------------------------------------------------

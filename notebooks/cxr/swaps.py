@@ -7,9 +7,19 @@ label is that of the lungs. Masks are those of `cxr.lungs`.
 import numpy as np
 import pandas as pd
 
-from . import calibration, corruptions, metrics
+from . import calibration, corruptions, data, lungs, metrics
 
 FIGURES = "lungs body both changed changed_own_class changed_other_class auc_by_lungs auc_by_body".split()
+WORDS = {  # what `FIGURES` are called in a table
+    "lungs": "answer goes with the lungs",
+    "body": "... with the body",
+    "both": "... with both together",
+    "changed": "decisions that change in another body",
+    "changed_own_class": "... of their own class",
+    "changed_other_class": "... of the other class",
+    "auc_by_lungs": "AUC, by the label of the lungs",
+    "auc_by_body": "AUC, by the label of the body",
+}
 
 
 def choose_bodies(table: pd.DataFrame, found, each: int, seed: int = 0) -> np.ndarray:
@@ -48,6 +58,15 @@ def or_usual_place(masks: np.ndarray) -> np.ndarray:
     if not usual.any():
         usual[side // 5 : side - side // 5, side // 6 : side - side // 6] = True
     return np.where(seen[:, None, None], masks, np.where(usual, 255, 0)).astype(np.uint8)
+
+
+def bodies_alone(small: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Films with the box of their lungs painted black: all that a network is shown which must do without lungs.
+
+    `small` is uint8 of shape (images, side, side); `masks` may be larger. Where no lungs are known, see
+    `or_usual_place`.
+    """
+    return lungs.painted_black(small, or_usual_place(lungs.resized(masks, small.shape[1])))
 
 
 def answers(networks: list, pictures: np.ndarray, masks: np.ndarray, bodies: np.ndarray) -> np.ndarray:
@@ -128,6 +147,81 @@ def measure(odds, own, lungs_label, body_label, cut: float, lungs_times, body_ti
     drawn = pd.DataFrame([figures(lungs, bodies) for lungs, bodies in zip(lungs_times, body_times)])
     bounds = {name: metrics.interval(drawn[name]) for name in FIGURES}
     return {name: dict(zip(("value", "low", "high"), (float(found[name]), *bounds[name]))) for name in FIGURES}
+
+
+def called_ill(own, elsewhere: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, dict]:
+    """How often films of some groups are called ill as they are, and how often their lungs are in other bodies.
+
+    `own` (images,) and `elsewhere` (images, bodies) are bool, and so is each of the `groups` (images,). By name of a
+    group: ``lungs`` (how many films), ``own_body`` and ``other_bodies`` (shares); a group without films is left out.
+    """
+    own, there = np.asarray(own, bool), {name: np.asarray(inside, bool) for name, inside in groups.items()}
+    return {
+        name: {
+            "lungs": int(inside.sum()),
+            "own_body": float(own[inside].mean()),
+            "other_bodies": float(elsewhere[inside].mean()),
+        }
+        for name, inside in there.items()
+        if inside.any()
+    }
+
+
+def to_show(
+    films: data.Part, masks: np.ndarray, said: pd.DataFrame, columns: tuple[str, str], limits: dict
+) -> tuple[np.ndarray, list[str]]:
+    """The two films that `typical` chooses, each as it is and with its lungs in a body of the other class.
+
+    Of the films that both networks get right as they are, by the change of the second one's answer.
+
+    Parameters
+    ----------
+    films, masks : Part, uint8 of shape (images, size, size)
+        Of validation, and their lungs.
+    said : DataFrame
+        ``04_val_predictions.csv``: ``path``, ``draw``, ``kind``, ``label`` and probabilities.
+    columns : two names of columns of `said`
+    limits : dict
+        The threshold of each.
+
+    Returns
+    -------
+    uint8 of shape (4, size, size), and the two paths
+    """
+    exchanged, _ = corruptions.in_other_bodies(films.pictures, masks, films.label, 0, other_class=True)
+    first, paths = said.draw[said.kind == "conflict"].min(), films.table.path  # that draw was made in the same way
+    own, other = (said[said.draw == draw].set_index("path").loc[paths] for draw in (0, first))
+    right = np.all([(own[column] >= limits[column]) == own.label for column in columns], axis=0)
+    two = typical(own.label, own[columns[1]], other[columns[1]], right)
+    return np.stack([part[row] for row in two for part in (films.pictures, exchanged)]), paths[two].tolist()
+
+
+def by_network(answers: np.ndarray, lungs: pd.DataFrame, bodies: pd.DataFrame, networks: dict, resamples: int) -> tuple:
+    """`measure` of each network, and the squares of `plots.swap`.
+
+    Parameters
+    ----------
+    answers : ndarray, shape (films, networks, bodies)
+        Probabilities, as from the function `answers`, in the order of `networks`.
+    lungs, bodies : DataFrame
+        The films whose lungs are looked at, by their row of `answers`, and those that lent a body; ``label``,
+        ``patient``, and of the former a column of probabilities as they are for each network.
+    networks : dict of name to (the network, name of that column, threshold)
+    resamples : int
+        Of patients, behind the intervals.
+
+    Returns
+    -------
+    tuple of two dicts by name
+        The log-odds less those of the threshold, shape (lungs, bodies), and what `measure` returns.
+    """
+    times = metrics.resample(lungs, resamples), metrics.resample(bodies, resamples, seed=1)
+    squares, figures = {}, {}
+    for i, (name, (_, column, threshold)) in enumerate(networks.items()):
+        odds, cut = calibration.logit(answers[lungs.index, i]), float(calibration.logit(threshold))
+        own, squares[name] = calibration.logit(lungs[column]), odds - cut
+        figures[name] = measure(odds, own, lungs.label, bodies.label, cut, *times)
+    return squares, figures
 
 
 def typical(label, before, after, right) -> list[int]:

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.class_weight import compute_sample_weight
 
-from . import augment, export, metrics
+from . import augment, corruptions, export, metrics
 from .project.backend import keras, tf
 from .project.paths import Problem, checkpoint_dir, shown, whole
 
@@ -368,6 +368,81 @@ def train(
     return network, run
 
 
+def scheduled(peak: float, loss: str) -> Callable[[keras.Model, int], None]:
+    """The ``compile(learner, steps)`` that `train` takes, as a cell of 04 shows it: AdamW and its learning rate.
+
+    The rate climbs to `peak` over the first twentieth of the steps, and falls along a cosine to 0 at the last one.
+    `loss` is as Keras names it.
+    """
+
+    def compile(learner, steps):
+        rate = keras.optimizers.schedules.CosineDecay(
+            peak / 20, steps - steps // 20, warmup_target=peak, warmup_steps=steps // 20
+        )
+        learner.compile(
+            optimizer=keras.optimizers.AdamW(rate, weight_decay=0.01),
+            loss=loss,
+            metrics=["accuracy", keras.metrics.AUC(1000, name="auc")],
+        )
+
+    return compile
+
+
+class Validation:
+    """The films of validation in all versions (`corruptions.validation_draws`), and what networks say of them.
+
+    Parameters
+    ----------
+    pictures, masks : uint8, shape (images, size, size)
+        The films and their lungs.
+    label : shape (images,)
+        The class of each film, from 0.
+    recipe : dict
+        ``03_augmentation.json``: how many versions there are of a kind.
+
+    Attributes
+    ----------
+    pictures : uint8, shape (versions x images, size, size)
+        The films as they are first.
+    kinds : list of str
+        One a version: ``plain``, ``stress``, ``swap`` or ``conflict``.
+    """
+
+    def __init__(self, pictures: np.ndarray, masks: np.ndarray, label: np.ndarray, recipe: dict):
+        draws = recipe["stress_draws"], recipe["swap_draws"]
+        self.label = label
+        self.pictures, self.kinds = corruptions.validation_draws(pictures, masks, label, *draws)
+
+    def each_epoch(self, target: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """One version of each kind, and what a network should say of it, as ``fit`` takes them: it judges each epoch.
+
+        `target` has a row a film; without it, it is the label.
+        """
+        target = self.label if target is None else target
+        pictures = corruptions.one_of_each(self.pictures, self.kinds)
+        return pictures[..., None], np.concatenate([target] * len(set(self.kinds)))
+
+    def answers(self, network: keras.Model, batch_size: int = 64) -> np.ndarray:
+        """What `network` says of every film in every version: shape (versions, images), or (..., outputs)."""
+        found = metrics.predict(network, self.pictures, batch_size)
+        return found.reshape(len(self.kinds), len(self.label), *found.shape[1:])
+
+    def of_kind(self, answers: np.ndarray, kind: str) -> np.ndarray:
+        """Of such `answers` those to one kind of versions: shape (versions of that kind, images)."""
+        return answers[np.array(self.kinds) == kind]
+
+    def table(self, path: pd.Series, answers: dict[int, np.ndarray]) -> pd.DataFrame:
+        """`answers` of some seeds as ``NN_val_predictions.csv`` has them: a row for each version of each film."""
+        films, versions = len(self.label), len(self.kinds)
+        rows = {
+            "path": np.tile(path, versions),
+            "draw": np.repeat(np.arange(versions), films),
+            "kind": np.repeat(self.kinds, films),
+            "label": np.tile(self.label, versions).astype(int),
+        }
+        return pd.DataFrame(rows | {f"seed_{seed}": said.ravel() for seed, said in answers.items()})
+
+
 def fingerprint(*what) -> str:
     """Twelve hexadecimal digits that differ where any of `what` does; each must be fit for JSON."""
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
@@ -427,6 +502,37 @@ def seed_facts(
     }
 
 
+def kind_facts(network: keras.Model, run: Run, judged: Validation, answers: np.ndarray, names: list[str]) -> dict:
+    """What a training with several classes reached on validation: one row of ``08_seeds.csv``, but for its name.
+
+    `answers` are what `judged` got from `network`, `names` those of the classes. The figures are ``val_accuracy``,
+    those of `metrics.by_kind_multiclass`, ``parameters``, ``epochs``, ``best_epoch``, ``weights_sha256``.
+    """
+    return {
+        "val_accuracy": metrics.measure_multiclass(judged.label, answers[0], names)["accuracy"],
+        **metrics.by_kind_multiclass(judged.label, answers, judged.kinds, names),
+        "parameters": network.count_params(),
+        "epochs": len(run.rows),
+        "best_epoch": run.best_epoch,
+        "weights_sha256": weights_sha256(network),
+    }
+
+
+def ms_an_image(network: keras.Model, pictures: np.ndarray) -> float:
+    """Milliseconds for an answer, from up to 256 `pictures` (uint8) in batches of 64: the best of three runs."""
+    some, seconds = pictures[:256], []
+    for _ in range(4):  # the first one also builds the graph
+        started = time.perf_counter()
+        metrics.predict(network, some, 64)
+        seconds.append(time.perf_counter() - started)
+    return round(1000 * min(seconds[1:]) / len(some), 1)
+
+
+def cost(network: keras.Model, run: Run, pictures: np.ndarray) -> dict[str, float]:
+    """``seconds_an_epoch`` of a training, and ``ms_an_image``, the time for an answer (see `ms_an_image`)."""
+    return {"seconds_an_epoch": round(np.median(run.seconds)), "ms_an_image": ms_an_image(network, pictures)}
+
+
 def timing(runs: dict[str, Run]) -> dict:
     """How long trainings took, and on what: for the reader alone, since no other notebook reads it."""
     return {
@@ -434,6 +540,25 @@ def timing(runs: dict[str, Run]) -> dict:
         "seconds": {name: round(sum(run.seconds)) for name, run in runs.items()},
         "seconds_an_epoch": {name: round(float(np.median(run.seconds)), 1) for name, run in runs.items()},
         "peak_memory_gb": max(run.memory for run in runs.values()),
+    }
+
+
+def rests_on(run: dict, dataset: dict, splits: pd.Series, resamples: int) -> dict:
+    """What the figures of ``05_metrics.json`` rest on, in numbers and in words.
+
+    `run` is ``04_run.json``, `dataset` what a step knows of the data set, `splits` the split of each film that is used.
+    """
+    return {
+        "data_set": dataset["name"],
+        "synthetic": dataset["synthetic"],
+        "images": {**splits.value_counts().to_dict(), "all": dataset["images"]},
+        "versions": versions(),
+        "seed": run["kept_seed"],
+        "parameters": run["parameters"],
+        "intervals_how": f"patient-level bootstrap, {resamples} resamples within each class, percentiles, network and "
+        "threshold as they are",
+        "thresholds_how": f"on validation, as it is, under {run['stress_draws']} draws of stress and with the lungs in "
+        f"{2 * run['swap_draws']} other bodies, before the test split was scored",
     }
 
 

@@ -3,8 +3,8 @@
 # ruff: noqa: F401 (notebooks say plots.roc, whatever the module)
 
 from .dataset import baselines, class_balance, densities, flow, letters, shift, sizes
-from .elsewhere import answers, apart, foretold, learning, operating
-from .evaluation import confusion, decision, refusals, reliability, robustness, roc, same_lungs, subgroups, swap
-from .heatmaps import attention, heat, outlines
+from .elsewhere import answers, apart, learning, operating, refusals, verdicts, would_say
+from .evaluation import confusion, decision, reliability, robustness, roc, same_lungs, subgroups, swap
+from .heatmaps import attention, heat, outlines, passage
 from .networks import ablation, by_class, curves, seed_points, sizes_and_scores
 from .style import BLUE, BY_LABEL, GRAY, GREEN, VERMILION, grid, use_style

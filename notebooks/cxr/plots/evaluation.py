@@ -1,4 +1,4 @@
-"""How far an answer can be believed: figures of 05, 08, 09 and 10."""
+"""How far an answer can be believed: figures of 05 and 08."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .style import BLUE, DOTTED, GRAY, GREEN, VERMILION, grid, intervals, name_rows, outline
 
@@ -22,7 +22,7 @@ def roc(bands: dict[str, tuple[str, pd.DataFrame]], points: dict[str, dict], who
     whole : bool
         Show the whole of both axes, and not the corners only.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.9))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 3.9))
     for axis, what, steps in ((left, "sensitivity", "steps-post"), (right, "precision", "steps-pre")):
         for name, (color, table) in bands.items():
             axis.plot(table["at"], table[what], color=color, linewidth=2, label=name, drawstyle=steps)
@@ -36,11 +36,11 @@ def roc(bands: dict[str, tuple[str, pd.DataFrame]], points: dict[str, dict], who
     left.plot([0, 1], [0, 1], **DOTTED)
     start, end = (-0.01, 1.01) if whole else (0.5, 0.5)
     low = min(0.6, *(table.precision.min() for _, table in bands.values())) - 0.01
-    left.set(title="ROC", xlim=(-0.01, end), ylim=(start, 1.01))
-    left.set(xlabel="1 - specificity: healthy children called ill", ylabel="sensitivity: ill children found")
-    right.set(title="Precision and recall", xlim=(start, 1.01), ylim=(low, 1.01))
-    right.set(xlabel="sensitivity: ill children found", ylabel="precision: of those called ill, how many are")
-    left.legend(frameon=False, loc="lower right", fontsize=9)
+    left.set(title="ROC", xlim=(-0.01, end), ylim=(start, 1.01), ylabel="sensitivity")
+    left.set_xlabel("1 - specificity\n(share of normal films called ill)")
+    right.set(title="Precision and recall", xlim=(start, 1.01), ylim=(low, 1.01), ylabel="precision (PPV)")
+    right.set_xlabel("sensitivity\n(share of pneumonia films found)")
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -51,8 +51,8 @@ def confusion(counts: np.ndarray, names: list[str], title: str = "") -> Figure:
     """
     shares = counts / counts.sum(axis=1, keepdims=True)
     text = np.array([f"{n}\n{share:.1%}" for n, share in zip(counts.flat, shares.flat)]).reshape(shares.shape)
-    figure, axis = plt.subplots(figsize=(4.8, 4))
-    style = {"annot_kws": {"fontsize": 14}, "linewidths": 2, "xticklabels": names, "yticklabels": names}
+    figure, axis = plt.subplots(figsize=(1.15 * len(names) + 1.6, len(names) + 1.2))
+    style = {"annot_kws": {"fontsize": 12}, "linewidths": 2, "xticklabels": names, "yticklabels": names}
     sns.heatmap(shares, annot=text, fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, square=True, ax=axis, **style)
     axis.set(xlabel="the model says", ylabel="the label says", title=title)
     axis.tick_params(length=0)
@@ -60,50 +60,58 @@ def confusion(counts: np.ndarray, names: list[str], title: str = "") -> Figure:
 
 
 def reliability(tables: dict[str, pd.DataFrame], figures: dict[str, dict]) -> Figure:
-    """Foretold against found share of pneumonia, one panel a state of the network; the bars count the images.
+    """Probability given against share found to be ill, one panel a state of the network; the bars count the images.
 
-    By title of the panel: `tables` as `calibration.reliability`, `figures` as `calibration.calibration` returns them.
+    By title of the panel: `tables` as `calibration.reliability`, `figures` as `calibration.measure` returns them.
     """
-    figure, axes = plt.subplots(1, len(tables), figsize=(9.4, 4.4), sharey=True, squeeze=False)
-    scores = "Brier {brier:.3f} · ECE {ece:.3f} · intercept {intercept:.2f} · slope {slope:.2f}"
+    figure, axes = plt.subplots(1, len(tables), figsize=(6.6, 3.5), sharey=True, squeeze=False)
+    scores = "Brier {brier:.3f}, ECE {ece:.3f}\nintercept {intercept:.2f}, slope {slope:.2f}"
     for axis, (title, table) in zip(axes.flat, tables.items()):
         height, bounds = 0.25 * table.images / table.images.max(), [table.found - table.low, table.high - table.found]
         axis.plot([0, 1], [0, 1], **DOTTED)
         axis.bar(table.foretold, height, width=0.03, color=GRAY, alpha=0.35)
         axis.errorbar(table.foretold, table.found, yerr=bounds, fmt="o", color=VERMILION, capsize=3)
-        axis.text(0, 1.02, scores.format(**figures[title]), transform=axis.transAxes, fontsize=9, color=GRAY)
-        axis.set(xlabel="foretold: mean probability", xlim=(-0.03, 1.03), ylim=(-0.02, 1.03))
-        axis.set_title(title, pad=18)
-    axes[0, 0].set_ylabel("found: share with pneumonia")
+        axis.text(0.03, 0.97, scores.format(**figures[title]), transform=axis.transAxes, fontsize=10, va="top")
+        axis.set(title=title, xlabel="mean probability given", xlim=(-0.03, 1.03), ylim=(-0.02, 1.25))
+        axis.set_yticks(np.linspace(0, 1, 6))
+    axes[0, 0].set_ylabel("share with pneumonia")
     return figure
 
 
 def decision(tables: dict[str, pd.DataFrame]) -> Figure:
     """Decision curves: net benefit of the network with its 95% band, of treating all and of treating none.
 
-    `tables` maps a title to what `calibration.net_benefit` returns, with ``low`` and ``high``.
+    `tables` maps a title to what `calibration.net_benefit` returns, with ``low`` and ``high``. The axis ends at 80%:
+    beyond, one false alarm more or less moves the curve.
     """
-    figure, axes = plt.subplots(1, len(tables), figsize=(9.4, 3.8), squeeze=False)
+    figure, axes = plt.subplots(1, len(tables), figsize=(6.6, 3.0), squeeze=False)
     for axis, (title, table) in zip(axes.flat, tables.items()):
-        axis.fill_between(table["at"], table.low, table.high, color=VERMILION, alpha=0.15, linewidth=0)
-        for name, color in (("network", VERMILION), ("treat_all", BLUE), ("treat_none", GRAY)):
+        axis.fill_between(table["at"], table.low, table.high, color=GREEN, alpha=0.15, linewidth=0)
+        for name, color in (("network", GREEN), ("treat_all", "black"), ("treat_none", GRAY)):
             axis.plot(table["at"], table[name], color=color, linewidth=2, label=name.replace("_", " "))
         top = table[["network", "treat_all"]].max(axis=None)
-        axis.set(xlabel="treat from this probability on", title=title, ylim=(-0.12 * top, 1.1 * top), xlim=(0, 1))
+        axis.set(title=title, ylim=(-0.12 * top, 1.1 * top), xlim=(0, 0.8))
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
     axes[0, 0].set_ylabel("net benefit")
-    axes[0, -1].legend(frameon=False, loc="upper right", fontsize=10)
+    figure.supxlabel("treat from this probability on", fontsize=11)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
     return figure
 
 
 def subgroups(table: pd.DataFrame) -> Figure:
-    """Sensitivity, specificity and AUC of each group with its 95% interval, from what `metrics.subgroups` returns."""
-    figure, axes = plt.subplots(1, 3, figsize=(9.4, 0.34 * len(table) + 1), sharey=True)
-    low = table[["sensitivity_low", "specificity_low", "auc_low"]].min(axis=None)
-    colors = ["black", *[VERMILION] * (len(table) - 1)]
+    """Sensitivity, specificity and AUC of each group with its 95% interval, from what `metrics.subgroups` returns.
+
+    Each of the three has a scale of its own, which ends at 1.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(6.6, 0.27 * len(table) + 0.9), sharey=True)
+    colors = ["black", *[GREEN] * (len(table) - 1)]
     for axis, name, title in zip(axes, ("sensitivity", "specificity", "auc"), ("sensitivity", "specificity", "AUC")):
         axis.axvline(table[name].iloc[0], **DOTTED)
-        intervals(axis, table[name], table[f"{name}_low"], table[f"{name}_high"], colors, GRAY)
-        axis.set(title=title, xlim=(max(0, low - 0.03), 1.01))
+        intervals(axis, table[name], table[f"{name}_low"], table[f"{name}_high"], colors, GRAY, size=35)
+        low = min(0.95, table[f"{name}_low"].min())
+        step = next(step for step in (0.02, 0.05, 0.1, 0.2, 0.5) if 1 - low <= 2.5 * step)
+        axis.set(title=title, xlim=(max(-0.02, low - 0.1 * (1 - low)), 1 + 0.05 * (1 - low)))
+        axis.set_xticks([at for at in (1 - 2 * step, 1 - step, 1) if at >= axis.get_xlim()[0]])
         name_rows(axis, table.group + table.images.map(" ({})".format))
     return figure
 
@@ -113,15 +121,16 @@ def robustness(table: pd.DataFrame) -> Figure:
 
     `table` has ``change``, ``flipped``, ``auc_lost``, ``auc_lost_low``, ``auc_lost_high``.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 0.32 * len(table) + 1), sharey=True)
-    bars = left.barh(range(len(table)), table.flipped, color=BLUE, height=0.6)
-    left.bar_label(bars, table.flipped.map(" {:.1%}".format), fontsize=9)
-    left.set(title="decisions that flip", xlim=(0, max(0.05, table.flipped.max() * 1.2)))
-    left.xaxis.set_major_formatter("{x:.0%}")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 0.27 * len(table) + 0.9), sharey=True)
+    bars = left.barh(range(len(table)), table.flipped, color=GRAY, height=0.6)
+    left.bar_label(bars, table.flipped.map(" {:.1%}".format), fontsize=10)
+    left.set(title="decisions that flip", xlim=(0, max(0.05, table.flipped.max() * 1.35)))
+    left.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     right.axvline(0, **DOTTED)
-    intervals(right, table.auc_lost, table.auc_lost_low, table.auc_lost_high, VERMILION, GRAY, size=40)
-    right.set_title("AUC lost (95% interval)")
+    intervals(right, table.auc_lost, table.auc_lost_low, table.auc_lost_high, "black", GRAY, size=35)
+    right.set_title("AUC lost")
     for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         name_rows(axis, table.change, 0.6, 0.6)
     return figure
 
@@ -141,19 +150,24 @@ def swap(cells: dict[str, np.ndarray], lungs_label, body_label, figures: dict[st
     """
     lungs_label, body_label = np.asarray(lungs_label, int), np.asarray(body_label, int)
     down, right = (np.argsort(label, kind="stable") for label in (lungs_label, body_label))
-    wide = len(cells)
-    figure, axes = plt.subplots(1, wide + 1, figsize=(9.4, 3.9), width_ratios=[*[1] * wide, 1.1])
+    figure, named = plt.subplot_mosaic([[*cells], ["shares"] * len(cells)], figsize=(6.6, 4.2), height_ratios=[3, 1.1])
+    axes = [*named.values()]
     colors = LinearSegmentedColormap.from_list("answer", [BLUE, "white", VERMILION])
     lungs_at, body_at = (np.bincount(label, minlength=2) for label in (lungs_label, body_label))
     for axis, (name, odds) in zip(axes, cells.items()):
-        axis.imshow(odds[down][:, right], cmap=colors, vmin=-5, vmax=5, aspect="auto", interpolation="nearest")
+        style: dict = {"cmap": colors, "vmin": -5, "vmax": 5, "aspect": "auto", "interpolation": "nearest"}
+        square = axis.imshow(odds[down][:, right], **style)
         axis.axhline(lungs_at[0] - 0.5, color="black", linewidth=1)
         axis.axvline(body_at[0] - 0.5, color="black", linewidth=1)
         middle = [[(count[0] - 1) / 2, count[0] + (count[1] - 1) / 2] for count in (body_at, lungs_at)]
-        axis.set_xticks(middle[0], ["normal\nbody", "sick\nbody"])
+        axis.set_xticks(middle[0], ["normal body", "sick body"])
         axis.set_yticks(middle[1], ["normal lungs", "sick lungs"] if axis is axes[0] else [], rotation=90, va="center")
         axis.tick_params(length=0)
         axis.set_title(name)
+    key = figure.colorbar(square, ax=axes[:-1], ticks=[-4.5, 0, 4.5], aspect=14, pad=0.02)
+    key.ax.set_yticklabels(["normal", "threshold", "pneumonia"], fontsize=10)
+    key.ax.tick_params(length=0)
+    key.outline.set_visible(False)
     names, left = list(figures), np.zeros(len(figures))
     for part, color in (("lungs", GREEN), ("both", "#DDDDDD"), ("body", GRAY)):
         share = np.array([figures[name][part]["value"] for name in names])
@@ -163,10 +177,10 @@ def swap(cells: dict[str, np.ndarray], lungs_label, body_label, figures: dict[st
                 ink = "black" if part == "both" else "white"
                 axes[-1].text(start + value / 2, y, f"{value:.0%}", ha="center", va="center", color=ink, fontsize=10)
         left += share
-    axes[-1].set(xlim=(0, 1), title="what the answer\ngoes with")
+    axes[-1].set(xlim=(0, 1), title="what the answer goes with")
     axes[-1].xaxis.set_major_formatter(PercentFormatter(1))
-    name_rows(axes[-1], [name.replace(" ", "\n", 1) for name in names], 0.6, 1.0)
-    axes[-1].legend(frameon=False, fontsize=9, loc="lower center", ncols=3, columnspacing=1, handlelength=1)
+    name_rows(axes[-1], names, 0.4, 0.4)
+    figure.legend(*axes[-1].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -190,19 +204,4 @@ def same_lungs(pictures, fields, titles: list[str], said: dict[str, list[tuple[f
             words = f"{name}: {'pneumonia' if called else 'normal'} ({probability:.2f})"
             color = VERMILION if called else BLUE
             axis.text(0, -0.07 - 0.09 * line, words, transform=axis.transAxes, fontsize=9, color=color, va="center")
-    return figure
-
-
-def refusals(table: pd.DataFrame, welcome: list[str]) -> Figure:
-    """Share of pictures that the gate refuses, one bar a kind; those in `welcome`, which should pass, in green.
-
-    `table` has ``pictures``, ``count``, ``refused``.
-    """
-    figure, axis = plt.subplots(figsize=(7.5, 0.36 * len(table) + 0.9))
-    colors = [GREEN if name in welcome else GRAY for name in table.pictures]
-    bars = axis.barh(range(len(table)), table.refused, color=colors, height=0.65)
-    axis.bar_label(bars, table.refused.map(" {:.1%}".format), fontsize=10)
-    axis.set(xlim=(0, 1.12), xlabel="refused; green: should pass, gray: should not")
-    axis.xaxis.set_major_formatter("{x:.0%}")
-    name_rows(axis, table.pictures + table["count"].map(" ({})".format))
     return figure

@@ -1,5 +1,8 @@
 """One style: blue is normal, vermilion is pneumonia (Okabe & Ito's colours, safe for colour-blind readers)."""
 
+import base64
+import sys
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -7,6 +10,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 BLUE, VERMILION, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#767676"
 BY_LABEL = {0: BLUE, 1: VERMILION}
@@ -14,9 +18,37 @@ DOTTED: dict = {"color": GRAY, "linestyle": ":", "linewidth": 1}  # a line to co
 
 
 def use_style() -> None:
-    """Set the style of all figures of a notebook: white ground, small frames, type that is legible on GitHub."""
+    """Set the style of all figures of a notebook: white ground, small frames, type that is legible on GitHub.
+
+    In a notebook, figures come onto the page as `on_page` makes them.
+    """
     sns.set_theme(style="ticks", palette=[BLUE, VERMILION, GREEN, GRAY])
     plt.style.use(Path(__file__).with_name("figures.mplstyle"))
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is not None:
+        plt.switch_backend(plt.get_backend())  # loads it now: later it would put its own way of drawing in place again
+        shell.display_formatter.formatters["image/png"].for_type(Figure, on_page)
+
+
+def on_page(figure: Figure, colors: int = 128) -> str:
+    """A figure for the page of a notebook: a PNG of few colours, base64, about two thirds as large as with all of them.
+
+    So a page of X-rays stays below the size from which GitHub shows it no more. A figure that few colours would change
+    by more than one gray level, on average, such as a heat map, has 256 colours if they change it by two levels at
+    most, else all of them; files that are saved keep all.
+    """
+    full, page = BytesIO(), BytesIO()
+    figure.savefig(full, format="png", bbox_inches="tight")
+    drawn = Image.open(full).convert("RGB")
+    chosen = drawn
+    for count, method, most in ((colors, Image.Quantize.MAXCOVERAGE, 1), (256, Image.Quantize.MEDIANCUT, 2)):
+        few = drawn.quantize(count, method, kmeans=int(count == 256), dither=Image.Dither.NONE)
+        if np.abs(np.asarray(few.convert("RGB")).astype(int) - np.asarray(drawn)).mean() <= most:
+            chosen = few
+            break
+    chosen.save(page, format="PNG", optimize=True)
+    return base64.b64encode(page.getvalue()).decode()
 
 
 def grid(pictures, titles=(), columns: int = 6, rows=(), side: float = 1.7, colors=()) -> Figure:

@@ -7,6 +7,7 @@ follows these back to the start before it reads anything, so it never runs on a 
 
 import hashlib
 import json
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ def file_sha256(path: Path) -> str:
 
 def _load_table(path: Path, *text: str) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys((*TEXT, *text), str))
+
+
+def _kilobytes(path: Path) -> str:
+    return f"{max(path.stat().st_size // 1024, 1):,}\N{NO-BREAK SPACE}kB"
 
 
 def _maker(name: str) -> str:
@@ -146,5 +151,6 @@ class Step:
         code, writes = fingerprint.code(notebook) if notebook.exists() else {}, dict(self.writes)
         record = dict(notebook=self.name, code=code, dataset=self.dataset, reads=self.reads, writes=writes)
         self.write(f"{self.number}_lineage.json", record)
-        for name in writes:
-            print(f"{shown(results_dir())}/{name:<36} {max((results_dir() / name).stat().st_size // 1024, 1):>6,} kB")
+        sizes = [f"{name}\N{NO-BREAK SPACE}({_kilobytes(results_dir() / name)})" for name in writes]
+        said = f"{shown(results_dir())}/: {', '.join(sizes)}"
+        print(textwrap.fill(said, 88, break_long_words=False, break_on_hyphens=False))

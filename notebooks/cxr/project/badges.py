@@ -12,12 +12,14 @@ from pathlib import Path
 from .paths import ROOT, Problem, command, shown, whole
 
 UNKNOWN = """\
-    assert os.path.isdir("cxr-project"), ("This copy does not know its own address yet: run "
-                                          "`make badges REPO=owner/name`, or open it from your fork.")
+    assert os.path.isdir("cxr-project"), (
+        "This copy does not know its own address yet: "
+        "run `make badges REPO=owner/name`, or open it from your fork.")
 """
 FETCH = """\
     !git clone -q --depth 1 https://github.com/{} cxr-project
-    assert os.path.isdir("cxr-project"), "Switch the internet on (Kaggle: Settings), and run this again."
+    fetched = os.path.isdir("cxr-project")
+    assert fetched, "Switch the internet on (Kaggle: Settings), and run this again."
 """
 
 

@@ -10,6 +10,7 @@ variable                default           what is there
 ``CXR_CACHE_DIR``       ``.cache/``       what can be made again: decoded images, trials, ...
 ``CXR_CHECKPOINT_DIR``  in the cache      from what a training goes on after a crash
 ``CXR_EXTERNAL_DIR``    none              films of another hospital, for 10
+``CXR_ADULTS_DIR``      none              chest films of adults, from which the gate of 09 learns
 ======================  ================  ===================================================
 
 A relative path is taken from the project's top folder, whatever folder Jupyter was started in.
@@ -71,10 +72,19 @@ def checkpoint_dir() -> Path:
     return _folder("CXR_CHECKPOINT_DIR", str(cache_dir() / "checkpoints"))
 
 
+def _optional(variable: str) -> Path | None:
+    folder = os.environ.get(variable)
+    return located(folder) if folder else None
+
+
 def external_dir() -> Path | None:
     """Folder of films of another hospital: ``CXR_EXTERNAL_DIR``; None where it is not set."""
-    folder = os.environ.get("CXR_EXTERNAL_DIR")
-    return located(folder) if folder else None
+    return _optional("CXR_EXTERNAL_DIR")
+
+
+def adults_dir() -> Path | None:
+    """Folder of chest films of adults: ``CXR_ADULTS_DIR``; None where it is not set."""
+    return _optional("CXR_ADULTS_DIR")
 
 
 @contextmanager

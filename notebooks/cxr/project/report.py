@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, UndefinedError
 from PIL import Image
 
 from . import fingerprint
@@ -24,6 +24,7 @@ FILES = {  # where the block of this name stands, and what it is written from
 }
 # Before a block; after it stands <!-- end of NAME -->.
 MARKS = {name: f"<!-- {name}: written by `make figures` from {source} -->" for name, (_, source) in FILES.items()}
+LEARNED = "<!-- learned: written by `make figures` from results/ -->"  # the last cell of a notebook goes on after it
 STRIP = ("results/05_same_lungs.png", "docs/same_lungs_narrow.png")  # a strip of films, and how a phone shows it
 NAMES = {"accuracy": "accuracy", "auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
 NAMES |= {"average_precision": "average precision", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
@@ -62,6 +63,9 @@ JINJA.globals |= {"names": NAMES, "plus_minus": plus_minus, "with_interval": wit
 def _fill(name: str, **figures) -> str:
     try:
         return JINJA.get_template(name).render(figures)
+    except TemplateNotFound:
+        what = f"{shown(TEMPLATES / name)} is missing"
+        raise Problem(f"{what}: put there what the text is to say, or take it from the project again.") from None
     except UndefinedError as error:
         lack = f"{shown(TEMPLATES / name)} asks for a figure that is not in results/ ({error.message})"
         raise Problem(f"{lack}: run the notebook that writes it again, or correct the template.") from None
@@ -146,6 +150,25 @@ def speed() -> str:
     return _fill("benchmarks_speed.md.j2", rows=pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"))
 
 
+def learned(number: str) -> str:
+    """What the notebook of this number taught, from its own results and earlier ones."""
+    filled = _fill(f"learned_{number}.md.j2", read=Step("00_readme").read)
+    return _unbroken(filled).rstrip("\n")
+
+
+def conclude(notebook: Path) -> None:
+    """Write `learned` into the last cell of an executed notebook, if that has the mark for it."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    cell = content["cells"][-1]
+    source = "".join(cell["source"])
+    before, mark, _ = source.partition(LEARNED)
+    text = f"{before}{mark}\n{learned(notebook.name[:2])}" if mark else source
+    if text != source:
+        cell["source"] = text.splitlines(keepends=True)
+        with whole(notebook) as unfinished:
+            unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 WRITERS = {
     "headline": headline,
     "notebooks": notebooks,
@@ -168,7 +191,7 @@ def stacked(strip: Image.Image) -> Image.Image:
 
 
 def write_figures() -> None:
-    """Put each block between its two marks, and README's strip of films into the form for a phone.
+    """Put each block between its two marks, what was learned into the notebooks, and README's strip into phone form.
 
     A Problem where a file lost a mark.
     """
@@ -183,6 +206,8 @@ def write_figures() -> None:
         pages[file] = f"{before}{start}\n{WRITERS[name]()}{end}{after}"
     for file, text in pages.items():
         rewrite(ROOT / file, text)
+    for notebook in fingerprint.notebooks(ROOT / "notebooks").values():
+        conclude(notebook)
     strip, narrow = (ROOT / file for file in STRIP)
     with Image.open(strip) as wide:
         page = stacked(wide)

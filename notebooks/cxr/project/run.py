@@ -108,6 +108,7 @@ def run(notebooks: list[Path], output: Path, parameters: dict[str, dict] | None 
         print(f"\n--- {count}/{len(notebooks)}  {notebook.name}", flush=True)
         started = time.perf_counter()
         execute(notebook, output / notebook.name, (parameters or {}).get(notebook.name[:2]))
+        report.conclude(output / notebook.name)
         print(f"--- {notebook.name} done in {time.perf_counter() - started:.0f} s", flush=True)
 
 
