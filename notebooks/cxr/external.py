@@ -401,9 +401,8 @@ def measured(table: pd.DataFrame, threshold: float, resamples: int = 2000) -> tu
 
     `table` has ``label``, ``probability`` and ``patient``; a Problem as of `metrics.checked`.
     """
-    drawn = metrics.spread(table.label, table.probability, threshold, metrics.resample(table, resamples))
-    intervals = {name: metrics.interval(drawn[name]) for name in metrics.NAMES}
-    return metrics.measure(table.label, table.probability, threshold), intervals
+    answers = table.label, table.probability, threshold
+    return metrics.measure(*answers), metrics.intervals(*answers, metrics.resample(table, resamples))
 
 
 def declined(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> dict[str, list[float]]:

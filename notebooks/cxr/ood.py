@@ -32,9 +32,8 @@ MENDED = {
     "is turned counterclockwise": lambda p: np.rot90(p, 3, (1, 2)),
     "is upside down": lambda p: np.rot90(p, 2, (1, 2)),
 }  # what is wrong with a picture, and what undoes it
-FAR = (
-    3.0  # a distance so many times as far from the middle as its limit: adults' films stay below, other pictures don't
-)
+# A distance so many times as far from the middle as its limit: adults' films stay below, other pictures don't.
+FAR = 3.0
 NO_CHEST = "is unlike a chest X-ray, or photographed from a screen"
 NO_LUNGS, ONE_LUNG = "shows no lungs that can be found", "shows one lung only"
 PART = "shows a part of the chest only: take the whole film"
