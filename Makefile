@@ -76,7 +76,7 @@ figures: setup
 	@cd notebooks && exec ../$(PY) -m cxr.project.report
 
 stale: setup
-	@cd notebooks && exec ../$(PY) -m cxr.project.fingerprint
+	@cd notebooks && exec ../$(PY) -m cxr.fingerprint
 
 restamp: setup
 	@cd notebooks && exec ../$(PY) -m cxr.project.restamp --accept "$(ACCEPT)" --since "$(SINCE)"

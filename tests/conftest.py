@@ -5,7 +5,8 @@ import shutil
 import pytest
 from filelock import FileLock
 
-from cxr.project import practice, run
+import drawn as practice
+import run
 
 CHAIN = {"finished", "chain_copy", "beyond"}  # fixtures that run notebooks whole, which takes minutes
 

@@ -3,7 +3,8 @@
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from cxr.project import fingerprint, run
+import run
+from cxr import fingerprint
 
 NOTEBOOKS = list(fingerprint.notebooks().values())
 BEYOND = [number for number in fingerprint.notebooks() if number not in run.CORE]

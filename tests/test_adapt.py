@@ -7,9 +7,9 @@ from scipy import special
 from sklearn.linear_model import LogisticRegression
 
 from cxr import adapt, metrics
-from cxr.project.backend import keras
-from cxr.project.paths import Problem
-from cxr.project.practice import draw_chest
+from cxr.backend import keras
+from cxr.paths import Problem
+from drawn import draw_chest
 
 LEARNED = adapt.WAYS[1:]
 

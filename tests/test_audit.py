@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from cxr import data, images, originals, plots, shortcuts
-from cxr.project.paths import ROOT, Problem
+from cxr.paths import ROOT, Problem
 
 
 @pytest.fixture(scope="module")

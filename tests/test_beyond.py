@@ -9,14 +9,15 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import restamp
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
+import run
 from contract import ARTIFACTS, BEYOND, TINY_AND_COMMITTED, by_scikit_learn, code_cells
 from cxr import images, predict
-from cxr.project import restamp, run
-from cxr.project.paths import ROOT, Problem, data_dir
-from cxr.project.practice import draw_chest
+from cxr.paths import ROOT, Problem, data_dir
+from drawn import draw_chest
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +192,7 @@ def test_full_size_films_pass_the_committed_gate_and_get_the_answer_of_their_sma
 
 def test_09_exports_say_what_keras_says(beyond, finished, tiny):
     from cxr import export
-    from cxr.project.backend import keras
+    from cxr.backend import keras
 
     network = keras.models.load_model(beyond / "results/04_xray_classification_model.keras", compile=False)
     size, place = network.input_shape[1], finished / "cache/exported_practice"

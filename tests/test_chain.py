@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_data import contents, refused
 
-from cxr.project import artifacts, paths
-from cxr.project.artifacts import Step
-from cxr.project.paths import Problem
+from cxr import chain, paths
+from cxr.chain import Step
+from cxr.paths import Problem
 
 MAKERS = {
     number: f"{number}_{name}.ipynb"
@@ -244,11 +244,11 @@ def test_a_flushed_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypa
     monkeypatch.setattr(os, "fsync", lambda stream: done.append(Path(stream.name).read_text()) or fsync(stream))
     monkeypatch.setattr(os, "replace", lambda *names: done.append("renamed") or replace(*names))
     for flush in (False, True):
-        with paths.whole(tmp_path / "a.txt", flush=flush) as unfinished:
+        with paths.atomic_write(tmp_path / "a.txt", flush=flush) as unfinished:
             unfinished.write_text(f"{flush}")
     assert done == ["renamed", "True", "renamed"] and (tmp_path / "a.txt").read_text() == "True"
     monkeypatch.setattr(os, "fsync", raising(FULL))
-    with pytest.raises(OSError), paths.whole(tmp_path / "a.txt", flush=True) as unfinished:
+    with pytest.raises(OSError), paths.atomic_write(tmp_path / "a.txt", flush=True) as unfinished:
         unfinished.write_text("lost")
     assert contents(tmp_path) == {"a.txt": b"True"}
 
@@ -478,7 +478,7 @@ def test_lineage_tells_what_was_read_and_written(four):
     assert record["notebook"] == "04_train" and record["dataset"] == DATASET
     assert set(record["reads"]) == {"01_out.csv", "03_out.csv"}
     assert set(record["writes"]) == {"04_out.csv", "04_more.json"}
-    assert record["reads"]["01_out.csv"] == artifacts.file_sha256(four / "01_out.csv")
+    assert record["reads"]["01_out.csv"] == chain.file_sha256(four / "01_out.csv")
 
 
 def test_a_result_of_another_input_is_refused_even_if_01_ran_while_02_did(four):
@@ -493,8 +493,8 @@ def test_a_result_of_another_input_is_refused_even_if_01_ran_while_02_did(four):
 
 
 def test_every_notebook_is_named_by_its_number():
-    assert {number: artifacts._maker(number) for number in MAKERS} == MAKERS
-    assert artifacts._maker("99") == "notebook 99"
+    assert {number: chain._maker(number) for number in MAKERS} == MAKERS
+    assert chain._maker("99") == "notebook 99"
 
 
 # ------------------------------------------------------------------------------------ kept artifacts
@@ -514,7 +514,7 @@ def test_a_costly_artifact_is_taken_over_from_the_run_before(four):
     assert step.keep("02_out.csv", value="1").value.tolist() == ["1"]
     assert step.keep("02_out.csv").value.tolist() == [1] and set(step.writes) == {"02_out.csv"}
     step.done()
-    assert artifacts.check("02_out.csv")["writes"]["02_out.csv"] == step.writes["02_out.csv"]
+    assert chain.check("02_out.csv")["writes"]["02_out.csv"] == step.writes["02_out.csv"]
 
 
 @pytest.mark.parametrize(

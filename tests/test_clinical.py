@@ -4,7 +4,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from cxr import calibration, metrics
-from cxr.project.paths import Problem
+from cxr.paths import Problem
 
 
 def sure(by, images=20_000, seed=0):

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cxr.project import badges, fingerprint, paths
-from cxr.project import colab as cloud
-from cxr.project.paths import Problem
+from cxr import colab as cloud
+from cxr import fingerprint, paths
+from cxr.paths import Problem
 
 ASKED = """# a comment
 tensorflow==2.21.0      # trains
@@ -447,7 +447,7 @@ from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 sys.path.insert(0, "")
 shell.run_cell(sys.stdin.read()).raise_error()
-print("at", os.getcwd(), "with", sys.modules["cxr.project.colab"].__file__)
+print("at", os.getcwd(), "with", sys.modules["cxr.colab"].__file__)
 """
 
 

@@ -18,11 +18,10 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from contract import MANIFEST
-from cxr import data, films, images, shortcuts
-from cxr.ood_pictures import write_dicom
-from cxr.project import artifacts
-from cxr.project.paths import Problem
-from cxr.project.practice import COMMENT, draw_chest
+from cxr import chain, data, films, images, shortcuts
+from cxr.gallery import write_dicom
+from cxr.paths import Problem
+from drawn import COMMENT, draw_chest
 
 WIDE, HIGH = 48, 40
 FILM = draw_chest(np.random.default_rng(0), "virus", (300, 400))
@@ -129,7 +128,7 @@ def world(tmp_path, monkeypatch):
     put(place.xrays, SET)
     for folder in (place.cache, place.elsewhere):
         folder.mkdir()
-    step = artifacts.Step("01_download")
+    step = chain.Step("01_download")
     step.write("01_manifest.csv", "path\nearlier\n")
     step.done()
     return place
@@ -169,10 +168,10 @@ def test_the_manifest_comes_back_from_its_file_unchanged(world):
     for path in list(world.xrays.rglob("*/NORMAL/I*")) + list(world.xrays.rglob("*/NORMAL/N*")):
         path.rename(path.with_name(f"{zlib.crc32(path.name.encode())}e5.jpeg"))
     put(world.xrays, {'train/PNEUMONIA/1, "2"; 3/04.jpeg': encoded(noise("4"))})
-    table, step = data.survey(world.xrays), artifacts.Step("01_download")
+    table, step = data.survey(world.xrays), chain.Step("01_download")
     step.write("01_manifest.csv", table)
     step.done()
-    again = artifacts.Step("02_explore").read("01_manifest.csv")
+    again = chain.Step("02_explore").read("01_manifest.csv")
     pd.testing.assert_frame_equal(again, table, check_dtype=False)
     assert again.patient.map(type).eq(str).all()
 
@@ -534,11 +533,11 @@ def test_a_whole_picture_of_any_kind_goes_through(world, case):
     put(world.xrays, {f"train/NORMAL/{name}": content})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table, step = data.survey(world.xrays), artifacts.Step("01_download")
+        table, step = data.survey(world.xrays), chain.Step("01_download")
         step.dataset = data.describe(table, world.xrays)
         step.write("01_manifest.csv", table)
         step.done()
-        table = artifacts.Step("02_explore").read("01_manifest.csv")
+        table = chain.Step("02_explore").read("01_manifest.csv")
         row = table[table.path == f"train/NORMAL/{name}"]
         assert (row["mode"].item(), (row.width.item(), row.height.item())) == (mode, size)
         data.check(table, world.xrays)

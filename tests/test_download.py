@@ -22,9 +22,8 @@ from pathlib import Path
 
 import pytest
 
-from cxr.project import paths
-from cxr.project.kaggle import archive, download
-from cxr.project.paths import Problem
+from cxr import archive, download, paths
+from cxr.paths import Problem
 from kaggle_server import PORT, KaggleServer
 
 NOTEBOOKS = Path(download.__file__).resolve().parents[3]
@@ -481,7 +480,7 @@ def test_a_child_that_dies_without_a_word(data, serve, monkeypatch):
 def test_two_at_once(data, serve, tmp_path):
     server = serve(delay=1.5)
     script = (
-        "import sys; from pathlib import Path; from cxr.project import paths; from cxr.project.kaggle import download\n"
+        "import sys; from pathlib import Path; from cxr import paths; from cxr import download\n"
         "paths.ROOT = Path(sys.argv[1]); download.MOUNTS = (); download.ensure()"
     )
     env = os.environ | {"PYTHONPATH": f"{NOTEBOOKS}{os.pathsep}{os.environ['PYTHONPATH']}"}
@@ -848,8 +847,8 @@ def test_a_failure_while_extracting(data, serve, monkeypatch, error, words):
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from cxr.project import paths
-from cxr.project.kaggle import download
+from cxr import paths
+from cxr import download
 paths.ROOT = Path(sys.argv[1])
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 count, module, name = 0, shutil if sys.argv[2] == "copyfileobj" else os, sys.argv[2]
@@ -952,7 +951,7 @@ def test_the_child_ends_with_its_notebook(data, serve, monkeypatch):
     """A killed kernel must not leave a download behind that writes into the next one's file."""
     server = serve(fault="stall")
     script = (
-        "import sys; from pathlib import Path; from cxr.project import paths; from cxr.project.kaggle import download\n"
+        "import sys; from pathlib import Path; from cxr import paths; from cxr import download\n"
         "paths.ROOT = Path(sys.argv[1]); download.MOUNTS = ()\n"
         "real = download.subprocess.Popen\n"
         "def popen(*args, **rest):\n"

@@ -4,7 +4,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from cxr import metrics
-from cxr.project.paths import Problem
+from cxr.paths import Problem
 
 
 @pytest.fixture

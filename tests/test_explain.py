@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from cxr import metrics, saliency, training
-from cxr.project.backend import keras
-from cxr.project.paths import Problem
+from cxr.backend import keras
+from cxr.paths import Problem
 
 SIZE = 64
 

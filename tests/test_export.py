@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cxr import export, training
-from cxr.project.backend import keras
-from cxr.project.paths import ROOT, Problem
+from cxr.backend import keras
+from cxr.paths import ROOT, Problem
 
 layers = keras.layers
 PICTURES = np.random.default_rng(1).integers(0, 256, (300, 24, 24, 1)).astype("float32")

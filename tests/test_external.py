@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from cxr import calibration, external, metrics, shortcuts
-from cxr.ood_pictures import write_dicom
-from cxr.project.backend import keras
-from cxr.project.paths import Problem
-from cxr.project.practice import draw_chest
+from cxr.backend import keras
+from cxr.gallery import write_dicom
+from cxr.paths import Problem
+from drawn import draw_chest
 
 
 @pytest.fixture(scope="module")

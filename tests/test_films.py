@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from cxr import films, images
-from cxr.ood_pictures import write_dicom
-from cxr.project.paths import Problem
-from cxr.project.practice import draw_chest
+from cxr.gallery import write_dicom
+from cxr.paths import Problem
+from drawn import draw_chest
 
 CHEST = draw_chest(np.random.default_rng(4), "normal", (300, 360))
 GRAY = Image.fromarray(CHEST)

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import restamp
 
-from cxr.project import fingerprint, restamp, run
-from cxr.project.paths import ROOT
+import run
+from cxr import fingerprint
+from cxr.paths import ROOT
 
 A = '''"""A."""
 import numpy as np
@@ -31,7 +33,7 @@ def unused():
 CELLS = [
     "import sys\n'google.colab' in sys.modules",
     "N = 3  # how many",
-    "from cxr import (a,\n    plots)\nfrom cxr.project.artifacts import Step\nstep = Step('01_a')",
+    "from cxr import (a,\n    plots)\nfrom cxr.chain import Step\nstep = Step('01_a')",
     "numbers = [a.f(i) for i in range(N)]\nnames = ['one', 'two']",
     "figure = plots.bars(numbers, names)\nstep.write('01_a.png', figure)",
     "for number in numbers:\n    print(number)",
@@ -218,7 +220,7 @@ def test_json_is_compared_by_its_numbers(tmp_path):
 
 
 def test_models_are_compared_by_their_weights(tmp_path):
-    from cxr.project.backend import keras
+    from cxr.backend import keras
 
     model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
     model.save(tmp_path / "a.keras")

@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cxr import ood, ood_pictures, predict
-from cxr.project.backend import keras
-from cxr.project.paths import ROOT, Problem
-from cxr.project.practice import draw_chest
+from cxr import gallery, ood, predict
+from cxr.backend import keras
+from cxr.paths import ROOT, Problem
+from drawn import draw_chest
 
 SIZE = 64
 
@@ -145,8 +145,8 @@ def test_typicality_is_the_share_of_validation_films_that_are_odder(fitted):
 def test_most_films_pass_and_other_pictures_do_not(fitted):
     detector, fresh = fitted
     assert np.mean([said == "" for said in detector.predict(fresh)]) >= 0.9
-    kinds = ood_pictures.gallery(fresh[:40])
-    assert sum(name.startswith(ood_pictures.ALTERED) for name in kinds) == 5 and len(kinds) == 10
+    kinds = gallery.gallery(fresh[:40])
+    assert sum(name.startswith(gallery.ALTERED) for name in kinds) == 5 and len(kinds) == 10
     for name, pictures in kinds.items():
         assert pictures.shape[1:] == (SIZE, SIZE) and pictures.dtype == np.uint8 and len(pictures) >= 40
         refused = np.mean([said != "" for said in detector.predict(pictures)])
@@ -248,11 +248,11 @@ def test_examples_are_of_every_kind(tmp_path, monkeypatch):
     for name in films.path:
         Image.fromarray(chests(len(name), 1)[0]).save(tmp_path / name)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.jpeg")}
-    place = ood_pictures.write_examples(tmp_path, films)
+    place = gallery.write_examples(tmp_path, films)
     assert len(list(place.iterdir())) == 14
-    again = ood_pictures.write_examples(tmp_path, films, tmp_path / "0.jpeg")
+    again = gallery.write_examples(tmp_path, films, tmp_path / "0.jpeg")
     assert again == place and len(list(place.iterdir())) == 15 and (place / "15 adult.jpeg").exists()
-    ood_pictures.write_examples(tmp_path, films, disputed="3.jpeg")
+    gallery.write_examples(tmp_path, films, disputed="3.jpeg")
     assert (place / "16 seeds disagree.jpeg").exists() and not (place / "15 adult.jpeg").exists()
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.jpeg")} == before
 
@@ -263,13 +263,13 @@ def test_only_a_film_with_a_free_licence_is_shown(tmp_path):
         Image.new("L", (40, 40)).save(tmp_path / name)
     rows = pd.DataFrame({"file": ["a/1.png", "a/2.png", "b/3.png", "b/4.png", "b/5.png"], "patient": [*"vwxyz"]})
     rows.to_csv(tmp_path / "films.csv", index=False)
-    assert ood_pictures.licensed(tmp_path) == (None, "") and ood_pictures.largest_source(tmp_path) is None
+    assert gallery.licensed(tmp_path) == (None, "") and gallery.largest_source(tmp_path) is None
     told = rows.assign(source=["one", "one", "two", "two", "two"], license=["", "CC BY 4.0", "own", "CC0", "CC0"])
     told.to_csv(tmp_path / "films.csv", index=False)
-    assert ood_pictures.licensed(tmp_path) == (tmp_path / "b/4.png", "two, CC0")
-    assert ood_pictures.largest_source(tmp_path) == 3
+    assert gallery.licensed(tmp_path) == (tmp_path / "b/4.png", "two, CC0")
+    assert gallery.largest_source(tmp_path) == 3
     told.assign(license="all rights reserved").to_csv(tmp_path / "films.csv", index=False)
-    assert ood_pictures.licensed(tmp_path) == (None, "")
+    assert gallery.licensed(tmp_path) == (None, "")
 
 
 def test_what_is_declined_is_counted_by_kind_and_by_reason():
@@ -281,7 +281,7 @@ def test_what_is_declined_is_counted_by_kind_and_by_reason():
         "films in part": ["", "one lung"],
     }
     reasons = {name: pd.Series(own) for name, own in said.items()}
-    table = ood_pictures.tally(reasons).set_index("pictures")
+    table = gallery.tally(reasons).set_index("pictures")
     assert table.refused.tolist() == [0.25, 0, 1, 1, 0.5] and table["count"].tolist() == [4, 4, 2, 1, 2]
     assert table["most frequent reason"].tolist() == [
         "is upside down",
@@ -290,7 +290,7 @@ def test_what_is_declined_is_counted_by_kind_and_by_reason():
         "is upside down",
         "one lung",
     ]
-    by_reason = ood_pictures.by_reason(reasons)
+    by_reason = gallery.by_reason(reasons)
     assert [*by_reason] == ["validation films", "strange", "turned", "in part"] and by_reason.index[0] == "(passes)"
     assert by_reason.loc["(passes)"].tolist() == ["75.0%", "", "", "50.0%"], "as they are, not at half resolution"
     assert by_reason.loc["is turned or inverted"].tolist() == ["25.0%", "", "100.0%", ""]
@@ -301,30 +301,30 @@ def test_what_is_declined_is_counted_by_kind_and_by_reason():
         "2",
     ]
     reasons["test films"] = pd.Series(["", "is upside down"])
-    found = ood_pictures.mistakes(ood_pictures.tally(reasons), ["validation films", [*said][1], "test films"])
+    found = gallery.mistakes(gallery.tally(reasons), ["validation films", [*said][1], "test films"])
     assert "**Passes, and should not:** 1 of 2 films in part." in found
     assert "1 of 2 test films (50.0%), 2.0 times the share of validation films (25.0%)." in found
 
 
 def test_a_gate_that_takes_one_class_only_is_told():
     said, label = pd.Series([""] * 8 + ["is upside down"] * 8), np.repeat([0, 1], 8)
-    found = ood_pictures.by_class(said, label)
+    found = gallery.by_class(said, label)
     assert found["declined"] == {"normal": [0, 8], "ill": [8, 8]} and found["p"] < 0.001
-    assert ood_pictures.by_class(said[:8], label[:8]) == {"declined": {"normal": [0, 8], "ill": [0, 0]}, "p": 1.0}
+    assert gallery.by_class(said[:8], label[:8]) == {"declined": {"normal": [0, 8], "ill": [0, 0]}, "p": 1.0}
 
 
 def test_the_film_that_seeds_disagree_on_is_a_plain_one():
     scores = pd.DataFrame({"path": [*"abc"], "kind": ["plain", "swap", "plain"], "seed_0": [0.1, 0.1, 0.4]})
     scores = scores.assign(seed_1=[0.2, 0.9, 0.4], plain_0=0.9)
-    assert ood_pictures.torn(scores, [0.5, 0.3]) == "c" and ood_pictures.torn(scores, [0.5, 0.5]) is None
+    assert gallery.torn(scores, [0.5, 0.3]) == "c" and gallery.torn(scores, [0.5, 0.5]) is None
 
 
 def test_a_picture_of_answers_shows_each_reason_once_after_those_with_an_answer():
     reason = ["", "is in colour", "", "is upside down", "is in colour", "is damaged"]
     table = pd.DataFrame({"reason": reason, "probability": [0.1, np.nan, 0.9, np.nan, np.nan, np.nan]})
     table["typicality"] = [0.5] * 5 + [np.nan]
-    assert ood_pictures.telling(table).tolist() == [0, 2, 3, 4]
-    assert ood_pictures.telling(table, most=2, declined=1).tolist() == [0, 3]
+    assert gallery.telling(table).tolist() == [0, 2, 3, 4]
+    assert gallery.telling(table, most=2, declined=1).tolist() == [0, 3]
 
 
 def test_films_of_adults_are_read_with_their_patients(tmp_path):
@@ -334,23 +334,23 @@ def test_films_of_adults_are_read_with_their_patients(tmp_path):
         Image.fromarray(rng.integers(0, 256, (120, 100), np.uint8)).save(tmp_path / name)
     rows = pd.DataFrame({"file": ["a/1.png", "a/3.png", "b/2.png"], "patient": ["x", "y", "x"]})
     rows.to_csv(tmp_path / "films.csv", index=False)
-    pictures, patients = ood_pictures.adult_films(tmp_path, SIZE)
+    pictures, patients = gallery.adult_films(tmp_path, SIZE)
     assert pictures.shape == (3, SIZE, SIZE) and patients.tolist() == ["x", "y", "x"]
     with pytest.raises(Problem, match="nowhere is not there: set ADULTS.*CXR_ADULTS_DIR"):
-        ood_pictures.adult_films(tmp_path / "nowhere", SIZE)
+        gallery.adult_films(tmp_path / "nowhere", SIZE)
 
 
 def test_versions_of_a_film_are_altered_and_the_disguise_has_a_childs_gray_levels(monkeypatch):
     films, children = chests(8, 4).repeat(2, 1).repeat(2, 2), chests(9, 1)
     masks = np.zeros((4, SIZE, SIZE), np.uint8)
     masks[:, 16:48, 10:28] = masks[:, 16:48, 36:54] = 255
-    monkeypatch.setattr(ood_pictures.lungs, "find", lambda network, pictures: masks)
-    versions = ood_pictures.adult_versions(films, children, None, SIZE)
+    monkeypatch.setattr(gallery.lungs, "find", lambda network, pictures: masks)
+    versions = gallery.adult_versions(films, children, None, SIZE)
     assert len(versions) == 5 and all(own.shape == (4, SIZE, SIZE) for own in versions.values())
     as_they_are = versions.pop("as they are")
-    np.testing.assert_array_equal(as_they_are, ood_pictures.lungs.resized(films, SIZE))
+    np.testing.assert_array_equal(as_they_are, gallery.lungs.resized(films, SIZE))
     assert all((own != as_they_are).any((1, 2)).all() for own in versions.values())
     levels = [np.quantile(own, [0.1, 0.5, 0.9]) for own in (versions["disguised"], children)]
     np.testing.assert_allclose(*levels, atol=8)
-    altered = ood_pictures.mildly_altered(films)
+    altered = gallery.mildly_altered(films)
     assert len(altered) == 5 and all(own.shape == films.shape and own.dtype == np.uint8 for own in altered.values())

@@ -11,8 +11,8 @@ import pytest
 from keras.src.trainers.trainer import model_supports_jit
 
 from cxr import augment, backbones, data, metrics, training
-from cxr.project.backend import keras
-from cxr.project.paths import ROOT, checkpoint_dir
+from cxr.backend import keras
+from cxr.paths import ROOT, checkpoint_dir
 
 RECIPE = json.loads((ROOT / "results" / "03_augmentation.json").read_text(encoding="utf-8"))
 SIZE, IMAGES = 64, 12

@@ -5,8 +5,10 @@ import sys
 import nbformat
 import pytest
 
-from cxr.project import fingerprint, practice, run, trials
-from cxr.project.paths import ROOT, Problem
+import drawn as practice
+import run
+from cxr import fingerprint
+from cxr.paths import ROOT, Problem
 
 
 def notebook_of(path, *sources):
@@ -37,7 +39,7 @@ def test_execution_is_in_place_and_tidy(tmp_path):
     "source, said",
     [
         (
-            "from cxr.project.paths import Problem\nraise Problem('x.csv is missing: run 01 first.')",
+            "from cxr.paths import Problem\nraise Problem('x.csv is missing: run 01 first.')",
             "^x.csv is missing: run 01 first.$",
         ),
         ("1 / 0", "a.ipynb stopped in cell 1 with ZeroDivisionError"),

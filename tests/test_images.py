@@ -18,8 +18,8 @@ from PIL.Image import Transpose
 from test_data import SET, encoded, exif, noise, put, refused
 
 from cxr import corruptions, data, images
-from cxr.project.paths import Problem
-from cxr.project.practice import draw_chest
+from cxr.paths import Problem
+from drawn import draw_chest
 
 FILM = draw_chest(np.random.default_rng(3), "bacteria", (900, 1200))
 SIZE = 32

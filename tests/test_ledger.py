@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import data, images
-from cxr.project import ledger
-from cxr.project.artifacts import Step
-from cxr.project.paths import Problem
+from cxr import data, images, ledger
+from cxr.chain import Step
+from cxr.paths import Problem
 
 NAME = "05_test_ledger.csv"
 NETWORKS = {"04_ensemble.keras": "ab" * 32}

@@ -9,7 +9,7 @@ import pytest
 
 from contract import code_cells
 from cxr import data, lungs, training
-from cxr.project.paths import ROOT, Problem
+from cxr.paths import ROOT, Problem
 
 
 def squares(*boxes, size=64):

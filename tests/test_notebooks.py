@@ -9,10 +9,12 @@ import nbformat
 import pytest
 from test_readme import words
 
+import report
+import run
 from conftest import CHAIN
 from contract import ARTIFACTS, NOTEBOOKS, code_cells
-from cxr.project import fingerprint, report, run
-from cxr.project.paths import ROOT
+from cxr import fingerprint
+from cxr.paths import ROOT
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
+import report
 from cxr import originals, plots
+from cxr.paths import ROOT
 from cxr.plots.networks import ROWS
-from cxr.project import report
-from cxr.project.paths import ROOT
 
 RESULTS = ROOT / "results"
 

@@ -11,10 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr import films, predict
-from cxr.project import answers, page
-from cxr.project.backend import keras
-from cxr.project.paths import Problem
+from cxr import answers, films, page, predict
+from cxr.backend import keras
+from cxr.paths import Problem
 
 SIZE = 32
 BRIGHT = "is too bright"

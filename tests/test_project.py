@@ -11,8 +11,9 @@ import sys
 
 import pytest
 
-from cxr.project import artifacts, badges, fingerprint, paths, report
-from cxr.project.paths import ROOT, Problem
+import report
+from cxr import chain, fingerprint, paths
+from cxr.paths import ROOT, Problem
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
@@ -106,7 +107,7 @@ def test_the_committed_results_are_of_five_seeds_and_the_real_thing(committed):
 def test_committed_results_are_one_unbroken_chain_of_the_real_x_rays(committed):
     for path in sorted(committed.iterdir()):
         if re.match(r"\d\d_", path.name) and not path.name.endswith("_lineage.json"):
-            lineage = artifacts.check(path.name)
+            lineage = chain.check(path.name)
             assert lineage["dataset"]["synthetic"] is False, path.name
 
 
@@ -238,10 +239,10 @@ def test_the_search_for_secrets_finds_them(text, what):
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     target = tmp_path / "table.csv"
-    with paths.whole(target) as unfinished:
+    with paths.atomic_write(target) as unfinished:
         unfinished.write_text("new")
         assert not target.exists()
-    with pytest.raises(OSError), paths.whole(target) as unfinished:
+    with pytest.raises(OSError), paths.atomic_write(target) as unfinished:
         unfinished.write_text("half")
         raise OSError("the disk is full")
     assert target.read_text() == "new" and os.listdir(tmp_path) == ["table.csv"]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import report
 from contract import ARTIFACTS
-from cxr.project import fingerprint, report
-from cxr.project.paths import ROOT
+from cxr import fingerprint
+from cxr.paths import ROOT
 
 WORDS = 900  # at most, in README
 PAGES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/chain.md", "docs/honesty.md"]

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.project import report, run
-from cxr.project.paths import ROOT
+import report
+import run
+from cxr.paths import ROOT
 
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PARTS = ("notebooks", "results", "tests", "docs", "benchmarks", "README.md", "CONTRIBUTING.md", "pyproject.toml")
@@ -164,7 +165,7 @@ chosen by it. The counts are of films, not of patients.
 """
 CELLS = (
     "LEAST = 0.5  # the probability from which on a film counts",
-    "from cxr.project.artifacts import Step\nstep = Step('11_count')",
+    "from cxr.chain import Step\nstep = Step('11_count')",
     "answers = step.read('05_predictions.csv')",
     "enough = (answers.probability >= LEAST).astype(int)\ncount = enough.groupby(answers.split).sum().reset_index()",
     "step.write('11_count.csv', count)\nstep.done()",

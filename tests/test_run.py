@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+import report
+import run
 from contract import ARTIFACTS, MANIFEST, TINY_AND_COMMITTED, by_scikit_learn
 from cxr import images
-from cxr.project import report, run
-from cxr.project.paths import ROOT, Problem
+from cxr.paths import ROOT, Problem
 
 
 def test_every_artifact_is_there_and_nothing_else(finished):
@@ -32,7 +33,7 @@ def test_contract_of_manifest_and_split(finished, tiny):
 
 
 def test_predictions_come_from_the_saved_models(finished, tiny):
-    from cxr.project.backend import keras
+    from cxr.backend import keras
 
     results = finished / "results"
     saved = pd.read_csv(results / "05_predictions.csv", keep_default_na=False)
@@ -63,7 +64,7 @@ def test_predictions_come_from_the_saved_models(finished, tiny):
 
 @pytest.mark.skipif(not os.environ.get("CHEST_XRAY_DIR"), reason="needs the real X-rays: set CHEST_XRAY_DIR")
 def test_the_committed_network_says_of_the_real_x_rays_what_is_committed():
-    from cxr.project.backend import keras
+    from cxr.backend import keras
 
     results, folder = ROOT / "results", Path(os.environ["CHEST_XRAY_DIR"])
     saved = pd.read_csv(results / "05_predictions.csv", keep_default_na=False)

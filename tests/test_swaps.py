@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cxr import corruptions, data, metrics, swaps
-from cxr.project.paths import Problem
+from cxr.paths import Problem
 
 
 def films(normal=10, ill=14, each=2):

@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 from test_gpu import cells
 
-from cxr import augment, training
-from cxr.project import paths
-from cxr.project.backend import keras, tf
-from cxr.project.paths import ROOT, Problem
+from cxr import augment, paths, training
+from cxr.backend import keras, tf
+from cxr.paths import ROOT, Problem
 
 RECIPE = [
     {"layer": "RandomCornerSwap", "settings": {}, "kept": True},
@@ -282,7 +281,7 @@ import numpy as np
 where, moment, folder = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 import test_train
 from cxr import training
-from cxr.project import paths
+from cxr import paths
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 class Dies(training.keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
@@ -423,7 +422,7 @@ def test_devices_without_a_gpu_say_so():
 MIRRORED = """
 import json, sys
 from cxr import training
-from cxr.project.backend import keras, tf
+from cxr.backend import keras, tf
 from test_train import measures, small_batches, small_network
 
 cpu = tf.config.list_physical_devices("CPU")[0]

@@ -8,8 +8,8 @@ from keras.src.legacy.saving import legacy_h5_format
 from test_gpu import cells
 
 from cxr import augment, backbones, metrics, training
-from cxr.project.backend import keras
-from cxr.project.paths import Problem
+from cxr.backend import keras
+from cxr.paths import Problem
 
 SIZE = 96
 

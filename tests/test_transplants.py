@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from cxr import augment, corruptions, lungs, metrics, training
-from cxr.project.backend import keras, tf
-from cxr.project.paths import Problem
+from cxr.backend import keras, tf
+from cxr.paths import Problem
 
 SIZE = 64
 

@@ -8,8 +8,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits
 
 from . import metrics
-from .project.backend import keras
-from .project.paths import Problem
+from .backend import keras
+from .paths import Problem
 
 WAYS = ("as it is", "threshold and temperature anew", "last layer fine-tuned")
 RIDGES = (1e3, 1e2, 1e1, 1.0, 0.1)  # how strongly the last layer is held to what it was, the strongest first

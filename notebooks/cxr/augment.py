@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .project.backend import keras, tf
-from .project.paths import Problem
+from .backend import keras, tf
+from .paths import Problem
 
 ops = keras.ops
 

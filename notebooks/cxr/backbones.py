@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from . import augment, metrics
-from .project.backend import keras
-from .project.paths import Problem, located, shown
+from .backend import keras
+from .paths import Problem, display_path, resolve
 
 layers = keras.layers
 # weights were made for a few sizes, and serve others as well
@@ -82,10 +82,10 @@ def local_weights(name: str) -> Path | None:
     files = _backbone(name).files.split()
     if not wanted:
         return None
-    folder = located(wanted)
+    folder = resolve(wanted)
     if not folder.is_dir():
         raise Problem(
-            f"KERAS_WEIGHTS_DIR names {shown(folder)}, which is no folder: set it to the folder that holds "
+            f"KERAS_WEIGHTS_DIR names {display_path(folder)}, which is no folder: set it to the folder that holds "
             f"files such as {files[-1]}, or unset it and the weights are downloaded."
         )
     return next((path for pattern in files for path in sorted(folder.glob(pattern))), None)
@@ -102,7 +102,7 @@ def pretrained(name: str, size: int) -> tuple[keras.Model | None, str]:
         try:
             return _with_imagenet(name, size, path), f"ImageNet, {path.name}"
         except Exception as error:  # h5py and Keras raise nearly anything on a damaged or foreign file
-            why = f"{shown(path)} does not fit {name} ({_first_line(error)[:120]})"
+            why = f"{display_path(path)} does not fit {name} ({_first_line(error)[:120]})"
             raise Problem(f"{why}: replace it, or unset KERAS_WEIGHTS_DIR and the weights are downloaded.") from None
     before = socket.getdefaulttimeout()
     try:

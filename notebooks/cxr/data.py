@@ -21,15 +21,13 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import StratifiedGroupKFold
 
-from . import images, metrics
-from .project import ledger
-from .project.artifacts import Step
-from .project.kaggle import download
-from .project.kaggle.archive import HANDLE
-from .project.paths import Problem, results_dir, shown
-from .project.practice import COMMENT
+from . import download, images, ledger, metrics
+from .archive import HANDLE
+from .chain import Step
+from .paths import Problem, display_path, results_dir
 
 FORMATS = {".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".dcm": "DICOM", ".dicom": "DICOM"}
+COMMENT = "SYNTHETIC practice set"  # in the JPEG comment of drawn films
 SMALLEST = 32  # pixels; below this no rib can be seen
 COLUMNS = ["path", "folder", "class_name", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256"]
 AGAIN = "run 01_download.ipynb again"
@@ -77,10 +75,10 @@ def _subfolders(folder: Path) -> dict[str, Path]:
             if path.is_dir() and not _is_junk(path.name):
                 other = found.setdefault(path.name.lower(), path)
                 if other != path:
-                    raise Problem(f"{shown(folder)} holds both {other.name}/ and {path.name}/: merge them into one.")
+                    raise Problem(f"{display_path(folder)} holds both {other.name}/ and {path.name}/: merge them into one.")
     except OSError as error:
         remedy = "make it readable, or name another folder (CHEST_XRAY_DIR; in 10_external.ipynb, FOLDER)"
-        raise Problem(f"{shown(folder)} can't be listed ({error.strerror}): {remedy}.") from None
+        raise Problem(f"{display_path(folder)} can't be listed ({error.strerror}): {remedy}.") from None
     return found
 
 
@@ -98,19 +96,19 @@ def _parts(folder: Path) -> dict[str, Path]:
     """The folders train, val (where there is one) and test, by these names."""
     there = "set CHEST_XRAY_DIR to the folder that holds train/ and test/"
     if not folder.is_dir():
-        raise Problem(f"The data folder {shown(folder)} does not exist: {there}, or run 01_download.ipynb.")
+        raise Problem(f"The data folder {display_path(folder)} does not exist: {there}, or run 01_download.ipynb.")
     found = _subfolders(folder)
     for part in ("train", "test"):
         if part not in found:
             remedy = f"{there}, or empty it and run 01_download.ipynb to fetch the data set"
-            raise Problem(f"{shown(folder)} has no {part}/ folder: {remedy}.")
+            raise Problem(f"{display_path(folder)} has no {part}/ folder: {remedy}.")
     return {name: path for name, path in found.items() if name in ("train", "val", "test")}
 
 
 def _labels(folder: Path, names: set[str]) -> dict[str, int]:
     """The label of each class folder, by lower-case name: normal is 0, any other 1."""
     if len(names) < 2 or "normal" not in names:
-        there = f"{shown(folder)} has the class folders {', '.join(sorted(names)) or '(none)'}"
+        there = f"{display_path(folder)} has the class folders {', '.join(sorted(names)) or '(none)'}"
         raise Problem(f"{there}: two at least are needed, one of them called normal.")
     return {name: int(name != "normal") for name in sorted(names)}
 
@@ -132,14 +130,14 @@ def _metadata(folder: Path, paths: pd.Series) -> pd.DataFrame:
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig").fillna("")
     except OSError as error:
-        raise Problem(f"{shown(file)} can't be read ({error.strerror}): make it readable, and {AGAIN}.") from None
+        raise Problem(f"{display_path(file)} can't be read ({error.strerror}): make it readable, and {AGAIN}.") from None
     except ValueError as error:
         lack = str(error).strip().rpartition("error: ")[2]
         raise Problem(
-            f"{shown(file)} is no table in UTF-8 with commas between its columns ({lack}): {remedy}."
+            f"{display_path(file)} is no table in UTF-8 with commas between its columns ({lack}): {remedy}."
         ) from None
     if not {"path", "patient"} <= set(table) <= set(columns):
-        raise Problem(f"{shown(file)} has the columns {', '.join(table)}: {remedy}.")
+        raise Problem(f"{display_path(file)} has the columns {', '.join(table)}: {remedy}.")
     table = table.apply(lambda column: column.str.strip())
     for wrong, what in (
         (table.path.duplicated(), "has two rows for"),
@@ -147,7 +145,7 @@ def _metadata(folder: Path, paths: pd.Series) -> pd.DataFrame:
         (~table.path.isin(paths), "has a row for a file that is not in train/, val/ or test/ (ending included):"),
     ):
         if wrong.any():
-            raise Problem(f"{shown(file)} {what} {table.path[wrong].iloc[0]}: {remedy}.")
+            raise Problem(f"{display_path(file)} {what} {table.path[wrong].iloc[0]}: {remedy}.")
     table["subtype"] = table.subtype.str.lower() if "subtype" in table else ""
     return table.set_index("path")[["patient", "subtype"]].replace("", np.nan)
 
@@ -239,7 +237,7 @@ def survey(folder: Path) -> pd.DataFrame:
             place = places.get(class_name, parts[part] / class_name)
             files = _images(place) if class_name in places else []
             if not files and part != "val":
-                lack = f"{shown(parts[part])}/{place.name} has no {', '.join(FORMATS)} image"
+                lack = f"{display_path(parts[part])}/{place.name} has no {', '.join(FORMATS)} image"
                 raise Problem(f"{lack}: put the images of this class there, or run 01_download.ipynb anew.")
             otherwise = class_name if len(labels) > 2 else ""
             rows += [(path, part, place.name, label, subtype_of(path.stem, label, otherwise)) for path in files]
@@ -247,7 +245,7 @@ def survey(folder: Path) -> pd.DataFrame:
     table["path"] = [file.relative_to(folder).as_posix() for file in table.file]
     for name in table.path:
         if (shown_name := os.fsencode(name).decode("utf-8", "backslashreplace")) != name:
-            raise Problem(f"{shown_name} in {shown(folder)} has a name that is not UTF-8: rename it, and {AGAIN}.")
+            raise Problem(f"{shown_name} in {display_path(folder)} has a name that is not UTF-8: rename it, and {AGAIN}.")
     told = _metadata(folder, table.path)
     with images.quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -255,7 +253,7 @@ def survey(folder: Path) -> pd.DataFrame:
     if broken := [what for what in found if isinstance(what, str)]:
         named = "; ".join(broken[:3]) + (f", and {len(broken) - 3} more" if len(broken) > 3 else "")
         them = "it" if len(broken) == 1 else "them"
-        raise Problem(f"{named}, in {shown(folder)}: replace or delete {them}, and {AGAIN}.")
+        raise Problem(f"{named}, in {display_path(folder)}: replace or delete {them}, and {AGAIN}.")
     table = table.join(pd.DataFrame(found)).set_index("path")
     table.update(told)
     table.loc[table.label == 0, "subtype"] = "normal"
@@ -315,7 +313,7 @@ def check(manifest: pd.DataFrame, folder: Path) -> pd.DataFrame:
     at = (missing if missing.any() else differing).idxmax()
     state = "is not" if missing[at] else f"has another size ({sizes[at]:,} bytes, not {manifest.bytes[at]:,})"
     raise Problem(
-        f"{manifest.path[at]} {state} in {shown(folder)}, against 01_manifest.csv: set CHEST_XRAY_DIR to the folder "
+        f"{manifest.path[at]} {state} in {display_path(folder)}, against 01_manifest.csv: set CHEST_XRAY_DIR to the folder "
         "that 01 used, or run 01_download.ipynb and all after it again."
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
-from .project.paths import Problem
+from .paths import Problem
 
 
 def is_dicom(path: Path) -> bool:

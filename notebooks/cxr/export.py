@@ -11,8 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .project.backend import keras, tf, without_notes
-from .project.paths import Problem, shown
+from .backend import keras, tf, without_notes
+from .paths import Problem, display_path
 
 WEIGHTS = "model.weights.h5"  # of a .keras file
 SMALL = 2**13  # numbers; smaller arrays stay exact
@@ -76,7 +76,7 @@ def bundles(network: keras.Model, folder: Path) -> tuple[Path, Path]:
             network.export(saved_model, format="tf_saved_model", verbose=False)
             litert.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(saved_model)).convert())
     except OSError as error:
-        why = f"{shown(folder)} can't be written ({error.strerror or error})"
+        why = f"{display_path(folder)} can't be written ({error.strerror or error})"
         remedy = "free the disk or make the folder writable, or set CXR_CACHE_DIR to another folder"
         raise Problem(f"{why}: {remedy}.") from error
     return saved_model, litert

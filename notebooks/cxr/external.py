@@ -15,12 +15,12 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
 from . import films, metrics
+from .backend import keras
 from .calibration import logit
 from .data import class_folders, patient_of
 from .metrics import checked, youden_threshold
 from .ood import OODDetector
-from .project.backend import keras
-from .project.paths import Problem, cache_dir, external_dir, located, shown
+from .paths import Problem, cache_dir, display_path, external_dir, resolve
 from .shortcuts import WORDS
 
 MOST_CLASSES = 20  # more folders than that are no classes, but patients or visits
@@ -39,10 +39,10 @@ def place(folder: str) -> Path | None:
 
     A Problem where it is not there.
     """
-    found = located(folder) if folder else external_dir()
+    found = resolve(folder) if folder else external_dir()
     if found is not None and not found.is_dir():
         setting = "FOLDER" if folder else "CXR_EXTERNAL_DIR"
-        raise Problem(f"{shown(found)} is not there: set {setting} to a folder of films, or leave it empty.")
+        raise Problem(f"{display_path(found)} is not there: set {setting} to a folder of films, or leave it empty.")
     return found
 
 
@@ -67,19 +67,19 @@ def survey(folder: str | Path) -> pd.DataFrame:
         The folder is not there, it or a class has no picture, there are films beside normal/, more than twenty classes,
         films of one patient alone, or a CSV in it that is wrong.
     """
-    folder = located(folder)
+    folder = resolve(folder)
     if not folder.is_dir():
-        raise Problem(f"{shown(folder)} is not there: set FOLDER to a folder of films.")
+        raise Problem(f"{display_path(folder)} is not there: set FOLDER to a folder of films.")
     found = films.collect(folder)
     classes, loose = class_folders(folder), [path for path in found if path.parent == folder]
     if loose and "normal" in {place.name.lower() for place, _ in classes}:
         raise Problem(
-            f"{shown(folder)} holds films beside normal/, such as {loose[0].name}: move them into a folder of their "
+            f"{display_path(folder)} holds films beside normal/, such as {loose[0].name}: move them into a folder of their "
             "class, or all films into one folder where it is not known."
         )
     if not loose and len(classes) > MOST_CLASSES:
         raise Problem(
-            f"{shown(folder)} holds {len(classes)} folders, too many to be classes: put the films into normal/ and a "
+            f"{display_path(folder)} holds {len(classes)} folders, too many to be classes: put the films into normal/ and a "
             "folder for each other class, or all into one folder where it is not known."
         )
     if loose:
@@ -91,7 +91,7 @@ def survey(folder: str | Path) -> pd.DataFrame:
     table["patient"] = told.pop("patient").fillna(table.path.map(_bare).map(patient_of))
     table = table.join(told)
     if table.patient.nunique() < 2:
-        raise Problem(f"{shown(folder)} holds films of one patient alone: add films of others.")
+        raise Problem(f"{display_path(folder)} holds films of one patient alone: add films of others.")
     return table
 
 
@@ -116,25 +116,25 @@ def _told(folder: Path, paths: pd.Series) -> pd.DataFrame:
             except (OSError, ValueError):
                 if home != folder:
                     continue
-                raise Problem(f"{shown(file)} is no table in UTF-8 with commas between columns: {remedy}.") from None
+                raise Problem(f"{display_path(file)} is no table in UTF-8 with commas between columns: {remedy}.") from None
             path, patient = _column(table, PATH), _column(table, PATIENT)
             if path is None or patient is None:
                 if home == folder and file.name == "metadata.csv":
-                    raise Problem(f"{shown(file)} has the columns {', '.join(table)}: {remedy}.")
+                    raise Problem(f"{display_path(file)} has the columns {', '.join(table)}: {remedy}.")
                 continue
             table = table.fillna("").apply(lambda column: column.str.strip())
             table = table.drop_duplicates([path, patient], ignore_index=True)
             row = _matched(table[path], folder, home, paths)
             if row.isna().all() or home != folder and row.isna().mean() > 0.5:
                 if file == folder / "metadata.csv":
-                    raise Problem(f"{shown(file)} has no row for any film of {shown(folder)}: {remedy}.")
+                    raise Problem(f"{display_path(file)} has no row for any film of {display_path(folder)}: {remedy}.")
                 continue
             wanted = {"patient": patient} | {name: _column(table, names) for name, names in ALSO.items()}
             told = pd.DataFrame({name: row.map(table[c]) for name, c in wanted.items() if c is not None})
             told["patient"] = told.patient.replace("", pd.NA)
             if told.patient[row.notna()].isna().any():
                 unnamed = paths[row.notna() & told.patient.isna()].iloc[0]
-                raise Problem(f"{shown(file)} names no patient for {unnamed}: {remedy}.")
+                raise Problem(f"{display_path(file)} names no patient for {unnamed}: {remedy}.")
             return told.fillna({name: "" for name in told if name != "patient"})
     return nothing
 
@@ -154,7 +154,7 @@ def _matched(said: pd.Series, folder: Path, home: Path, paths: pd.Series) -> pd.
             continue
         if found.duplicated().any():
             twice = found[found.duplicated()].iloc[0]
-            raise Problem(f"A CSV of {shown(folder)} has two rows for {twice}: delete one of them.")
+            raise Problem(f"A CSV of {display_path(folder)} has two rows for {twice}: delete one of them.")
         if names.is_unique:
             row = row.fillna(names.map(pd.Series(found.index, found.to_numpy(), dtype=float)))
     return row
@@ -180,14 +180,14 @@ def load(table: pd.DataFrame, folder: str | Path, size: int) -> tuple[pd.DataFra
     read, broken = [], []
     for path in table.path:
         try:
-            read.append(films.read(located(folder) / path, size))
+            read.append(films.read(resolve(folder) / path, size))
         except Problem as problem:
             broken.append((path, str(problem)))
     broken = pd.DataFrame(broken, columns=["path", "reason"])
     table = table[~table.path.isin(broken.path)].reset_index(drop=True).assign(reason=[film.reason for film in read])
     if not read:
         raise Problem(
-            f"{shown(located(folder))} holds no film that can be read ({len(broken)} files can't, such as: "
+            f"{display_path(resolve(folder))} holds no film that can be read ({len(broken)} files can't, such as: "
             f"{broken.reason.get(0, '')}): replace them, or add others."
         )
     return table, np.stack([film.pixels for film in read]), broken

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from . import images
 from .data import SMALLEST
 from .dicom import stretched
-from .project.paths import Problem, located, shown
+from .paths import Problem, display_path, resolve
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 COLOURED = 0.05  # mean distance of the strongest and the weakest channel, of their range: more is no radiograph
@@ -35,14 +35,14 @@ def collect(place: str | Path) -> list[Path]:
 
     A Problem where there is no such place, or no picture in it.
     """
-    place = located(place)
+    place = resolve(place)
     if place.is_file():
         return [place]
     if not place.is_dir():
-        raise Problem(f"{shown(place)} is not there: name a picture, or a folder of pictures.")
+        raise Problem(f"{display_path(place)} is not there: name a picture, or a folder of pictures.")
     found = [path for path in images.listed(place, SUFFIXES) if path.is_file()]
     if not found:
-        raise Problem(f"{shown(place)} holds no picture: put files there that end in {', '.join(SUFFIXES)}.")
+        raise Problem(f"{display_path(place)} holds no picture: put files there that end in {', '.join(SUFFIXES)}.")
     return found
 
 
@@ -53,7 +53,7 @@ def passed_over(place: str | Path, taken: Sequence[Path]) -> list[Path]:
     only its own name. Empty where `place` is a file.
     """
     found: list[Path] = []
-    place, known, closed_to_us = located(place), set(taken), found.append
+    place, known, closed_to_us = resolve(place), set(taken), found.append
     if place.is_file():
         return []
     for folder, below, files in os.walk(place, onerror=lambda error: closed_to_us(Path(error.filename))):
@@ -101,20 +101,20 @@ def _read(path: Path, size: int, ages: tuple[float, float]) -> Film:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise Problem(f"{shown(path)} can't be read ({error.strerror}): make it readable.") from None
+        raise Problem(f"{display_path(path)} can't be read ({error.strerror}): make it readable.") from None
     if not content:
-        raise Problem(f"{shown(path)} is empty (0 bytes): copy it again.")
+        raise Problem(f"{display_path(path)} is empty (0 bytes): copy it again.")
     try:
         return _film(content, size, ages)
     except Problem as problem:
-        raise Problem(f"{shown(path)} {problem}") from None
+        raise Problem(f"{display_path(path)} {problem}") from None
     except UnidentifiedImageError:
-        raise Problem(f"{shown(path)} is not a picture that can be read: save it as JPEG, PNG or DICOM.") from None
+        raise Problem(f"{display_path(path)} is not a picture that can be read: save it as JPEG, PNG or DICOM.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise Problem(f"{shown(path)} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller.") from None
+        raise Problem(f"{display_path(path)} has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller.") from None
     except Exception as error:  # Pillow raises nearly anything on a file that is not in order
         state = f"damaged or of an unknown kind ({(str(error) or type(error).__name__).splitlines()[0][:100]})"
-        raise Problem(f"{shown(path)} is {state}: export it again, as JPEG, PNG or uncompressed DICOM.") from None
+        raise Problem(f"{display_path(path)} is {state}: export it again, as JPEG, PNG or uncompressed DICOM.") from None
 
 
 def _film(content: bytes, size: int, ages: tuple[float, float]) -> Film:

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 from PIL.Image import Transpose
 
 from .dicom import DicomFile, is_dicom
-from .project.paths import Problem, cache_dir, shown, whole
+from .paths import Problem, atomic_write, cache_dir, display_path
 
 DECODER = 1  # raise it when `decode` changes, so that old caches are not read
 Image.preinit()  # its usual formats are tried first
@@ -146,7 +146,7 @@ def load(table: pd.DataFrame, folder: Path, size: int) -> np.ndarray:
         try:
             content = (folder / path).read_bytes()
         except OSError:
-            lack = f"{path} stands in 01_manifest.csv but can't be read in {shown(folder)}"
+            lack = f"{path} stands in 01_manifest.csv but can't be read in {display_path(folder)}"
             raise Problem(f"{lack}: put it back, or run 01_download.ipynb again.") from None
         if hashlib.sha256(content).hexdigest() != sha256:
             raise Problem(f"{path} is not the file that 01_manifest.csv describes: put the right one back, or {anew}.")
@@ -163,10 +163,10 @@ def load(table: pd.DataFrame, folder: Path, size: int) -> np.ndarray:
     pictures = np.stack(pictures) if pictures else np.empty((0, size, size), np.uint8)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        with whole(cached) as unfinished:
+        with atomic_write(cached) as unfinished:
             np.save(unfinished, pictures)
     except OSError as error:
-        state = f"The image cache in {shown(cached.parent)} can't be written ({error.strerror or error})"
+        state = f"The image cache in {display_path(cached.parent)} can't be written ({error.strerror or error})"
         remedy = "free the disk or make the folder writable, or set CXR_CACHE_DIR to another folder"
         raise Problem(f"{state}: {remedy}.") from error
     return pictures

@@ -13,11 +13,11 @@ from PIL import Image
 from scipy import ndimage
 
 from . import augment
+from .backend import keras
 from .data import Dataset, Part
-from .project.backend import keras
-from .project.paths import ROOT, Problem, results_dir, shown
-from .project.practice import MASKS as FILE  # beside train/ and test/, or in the project's chest_xray/
+from .paths import ROOT, Problem, display_path, results_dir
 
+FILE = "lung_masks.npz"  # beside train/ and test/, or in the project's chest_xray/
 NETWORK = "03_lungs.keras"  # among the results: where nobody has drawn the lungs, it finds them
 SIZE = 128  # side of the square that the network for lungs sees, pixels
 
@@ -32,7 +32,7 @@ def _archive(path: Path) -> tuple[dict[str, int], np.ndarray, int]:
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         pass
     remedy = "take it from the project again, or delete it, and the lungs are found by a network"
-    raise Problem(f"{shown(path)} does not hold path, bits (uint8, a row a film) and side: {remedy}.")
+    raise Problem(f"{display_path(path)} does not hold path, bits (uint8, a row a film) and side: {remedy}.")
 
 
 def drawn(table: pd.DataFrame, folder: Path, size: int, synthetic: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +76,7 @@ def network() -> keras.Model | None:
     return keras.models.load_model(path, compile=False) if path else None
 
 
-def located(
+def resolve(
     table: pd.DataFrame, folder: Path, pictures: np.ndarray, synthetic: bool
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """The masks for an audit, before 03 has run, which of them people drew (bool), and words for both.
@@ -131,7 +131,7 @@ def committed() -> keras.Model:
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError):
         remedy = "take it from the project again (git checkout), or put lung_masks.npz beside train/ and test/"
-        raise Problem(f"{shown(path)}, the network that finds lungs, can't be loaded: {remedy}.") from None
+        raise Problem(f"{display_path(path)}, the network that finds lungs, can't be loaded: {remedy}.") from None
 
 
 def changed(pictures: np.ndarray, masks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 from sklearn import metrics
 
-from .project.paths import Problem
+from .paths import Problem
 
 NAMES = "accuracy balanced_accuracy auc average_precision sensitivity specificity ppv npv f1 mcc".split()
 OVER_CLASSES = "accuracy balanced_accuracy macro_f1 macro_auc kappa".split()  # one number for all classes together
@@ -573,3 +573,19 @@ def predict(network, pictures: np.ndarray, batch_size: int = 128) -> np.ndarray:
     """
     found = network.predict(pictures[..., None], batch_size=batch_size, verbose=0).astype(float).round(6)
     return found[:, 0] if found.shape[1] == 1 else found
+
+
+def with_interval(value: float, interval: list[float]) -> str:
+    """``0.931 (0.911 to 0.950)``."""
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def among(table: pd.DataFrame, figure: str) -> list[str]:
+    """`with_interval` down a table with the columns `figure`, ``..._low`` and ``..._high``; empty where it is NaN."""
+    rows = table[[figure, f"{figure}_low", f"{figure}_high"]].to_numpy()
+    return [with_interval(value, bounds) if value == value else "" for value, *bounds in rows]
+
+
+def plus_minus(mean: float, deviation: float | None) -> str:
+    """``0.931 ± 0.004``, or the mean alone where one seed has no deviation (None or NaN)."""
+    return f"{mean:.3f}" if deviation is None or deviation != deviation else f"{mean:.3f} ± {deviation:.3f}"

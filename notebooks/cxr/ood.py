@@ -18,8 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from . import backbones, lungs
-from .project.backend import keras
-from .project.paths import ROOT, Problem, results_dir
+from .backend import keras
+from .paths import ROOT, Problem, results_dir
 from .training import save_checked
 
 layers = keras.layers

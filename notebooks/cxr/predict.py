@@ -20,12 +20,11 @@ import numpy as np
 import pandas as pd
 from filelock import BaseFileLock, FileLock, Timeout
 
-from . import calibration, films, lungs, metrics, saliency
+from . import answers, calibration, films, lungs, metrics, page, saliency
+from .backend import keras
+from .chain import Step
 from .ood import OODDetector
-from .project import answers, page
-from .project.artifacts import Step
-from .project.backend import keras
-from .project.paths import Problem, cache_dir, command, located, shown
+from .paths import Problem, cache_dir, command, display_path, resolve
 from .training import weights_sha256
 
 COLUMNS = answers.COLUMNS
@@ -105,7 +104,7 @@ class Reader:
         readable = np.ones(len(paths), bool)
         for i, film in enumerate(films.read_all(paths, self.size, self.ages)):
             if isinstance(film, Problem):
-                readable[i], reasons[i] = False, str(film).removeprefix(shown(paths[i])).strip()
+                readable[i], reasons[i] = False, str(film).removeprefix(display_path(paths[i])).strip()
             else:
                 pixels[i], reasons[i] = film
         if not paths:
@@ -190,10 +189,10 @@ def _alone(target: Path) -> BaseFileLock:
         lock.acquire()
         return lock
     except Timeout:
-        raise Problem(f"{shown(target)} is being written by another make predict: wait for it to end.") from None
+        raise Problem(f"{display_path(target)} is being written by another make predict: wait for it to end.") from None
     except OSError as error:
         remedy = "make the folder writable, or set CXR_CACHE_DIR to another one"
-        raise Problem(f"{shown(path)} can't be written ({error.strerror}): {remedy}.") from None
+        raise Problem(f"{display_path(path)} can't be written ({error.strerror}): {remedy}.") from None
 
 
 def run(place: Path, target: Path, reader: Reader, explainer: Explainer, anyway: bool = False) -> answers.Answers:
@@ -203,7 +202,7 @@ def run(place: Path, target: Path, reader: Reader, explainer: Explainer, anyway:
     the answers. A Problem where there is no picture, or a file can't be written. Stopped with Ctrl-C it leaves whole
     files and passes the KeyboardInterrupt on.
     """
-    place = located(place)
+    place = resolve(place)
     paths, top = films.collect(place), place if place.is_dir() else place.parent
     own = {target.with_suffix(ending).resolve() for ending in (".csv", ".json", ".html")}
     passed = [path for path in films.passed_over(place, paths) if path.resolve() not in own]
@@ -211,7 +210,7 @@ def run(place: Path, target: Path, reader: Reader, explainer: Explainer, anyway:
     facts = {
         "made_by": "make predict",
         "note": NOTE,
-        "folder": shown(place),
+        "folder": display_path(place),
         "folder_sha256": hashlib.sha256(os.fsencode(place.resolve())).hexdigest(),
         "fingerprint": reader.fingerprint,
         "networks": {name: of for name, of in (reader.made_of | explainer.made_of).items() if name.endswith(".keras")},

@@ -7,8 +7,8 @@ are uint8, maps float32 and fields bool, all of shape (images, size, size) where
 import numpy as np
 from scipy import ndimage, stats
 
-from .project.backend import keras, tf
-from .project.paths import Problem
+from .backend import keras, tf
+from .paths import Problem
 
 
 def _parts(network: keras.Model) -> tuple[keras.Model, keras.layers.Dense]:

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .data import class_names
 from .images import quiet
-from .project.paths import Problem, shown
+from .paths import Problem, display_path
 
 PRINTS = ("KV59", "KV70", "KV68", "KV55")  # tube voltages as a device prints them; others look much like these
 ALIKE = 0.55  # correlation from which a device print is one: no normal film of train reaches it
@@ -560,7 +560,7 @@ def _quality(path: Path) -> float:
             found = getattr(picture, "quantization", None)
     except OSError:
         raise Problem(
-            f"{shown(path)} stands in 01_manifest.csv but can't be read: put it back, or run 01_download.ipynb again."
+            f"{display_path(path)} stands in 01_manifest.csv but can't be read: put it back, or run 01_download.ipynb again."
         ) from None
     if not found:
         return np.nan

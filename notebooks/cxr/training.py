@@ -18,8 +18,8 @@ import pandas as pd
 from sklearn.utils.class_weight import compute_sample_weight
 
 from . import augment, corruptions, export, metrics
-from .project.backend import keras, tf
-from .project.paths import Problem, checkpoint_dir, shown, whole
+from .backend import keras, tf
+from .paths import Problem, atomic_write, checkpoint_dir, display_path
 
 HALF = 5e-4  # by which a stored model may answer otherwise than the trained one; on other films up to 1e-3
 
@@ -174,7 +174,7 @@ class Run(keras.callbacks.Callback):
                 left.unlink(missing_ok=True)
             (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
         except OSError as error:
-            why = f"Checkpoints can't be written to {shown(self.folder)} ({error.strerror})"
+            why = f"Checkpoints can't be written to {display_path(self.folder)} ({error.strerror})"
             raise Problem(f"{why}: free the disk, or set CXR_CHECKPOINT_DIR to another folder.") from None
         self._say_what_is_not_used()
         found = [state for state in map(self._read, self.files) if state]
@@ -182,7 +182,7 @@ class Run(keras.callbacks.Callback):
             self._take(*max(found, key=lambda state: len(state[0]["rows"])))
             done = "is finished" if self.start == self.epochs else f"goes on after epoch {len(self.rows)}"
             if not self.brief:
-                print(f"This training {done}: its checkpoint is in {shown(self.folder)}/. So far:")
+                print(f"This training {done}: its checkpoint is in {display_path(self.folder)}/. So far:")
             merits = [self._merit(row) for row in self.rows]
             for row, merit, highest in zip(self.rows, merits, np.maximum.accumulate(merits)):
                 self._say(row, better=merit == highest)
@@ -246,10 +246,10 @@ class Run(keras.callbacks.Callback):
         parts = _values(self.learner.variables), self.best, _values(self.learner.optimizer.variables)
         arrays = {f"{name}_{i:04}": value for name, part in zip(PARTS, parts) for i, value in enumerate(part)}
         try:
-            with whole(self.files[len(self.rows) % 2], flush=True) as unfinished:
+            with atomic_write(self.files[len(self.rows) % 2], flush=True) as unfinished:
                 np.savez(unfinished, facts=np.array(json.dumps(facts)), **arrays)  # type: ignore[arg-type]
         except OSError as error:
-            why = f"{shown(self.folder)} can't be written ({error.strerror})"
+            why = f"{display_path(self.folder)} can't be written ({error.strerror})"
             print(f"No checkpoint of epoch {len(self.rows)}: {why}; the training goes on without it.")
 
     def _read(self, path: Path) -> tuple[dict, dict] | None:
@@ -273,7 +273,7 @@ class Run(keras.callbacks.Callback):
             other = json.loads(path.read_text(encoding="utf-8"))
             if path.parent != self.folder and other.get("name") == mine.get("name"):
                 differing = sorted(key for key in {*other, *mine} if other.get(key) != mine.get(key))
-                print(f"Not used: the checkpoint in {shown(path.parent)}/ (another {', '.join(differing)}).")
+                print(f"Not used: the checkpoint in {display_path(path.parent)}/ (another {', '.join(differing)}).")
 
 
 STATE = ("rows", "seconds", "best_epoch", "stopped", "memory")  # of a `Run`, in a checkpoint
@@ -589,7 +589,7 @@ def members(ensemble: keras.Model) -> list[keras.Model]:
 
 
 def save_checked(model: keras.Model, pictures: np.ndarray):
-    """A writer for `artifacts.Step.write`: save `model` in half precision, load it again, and compare what both say.
+    """A writer for `chain.Step.write`: save `model` in half precision, load it again, and compare what both say.
 
     The fewest arrays are kept more exact that leave each answer within `HALF`. `pictures`, of shape (images, size,
     size, 1), are of all kinds that it will meet; 256 at most are looked at, from the first to the last. The writer

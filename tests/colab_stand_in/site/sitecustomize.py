@@ -1,6 +1,6 @@
 """What a stand-in machine has instead of the world outside: servers for Kaggle and for weights, a GPU's decision.
 
-``CXR_STAND_IN``          address that answers for Kaggle, in the child processes of `cxr.project.kaggle.download`
+``CXR_STAND_IN``          address that answers for Kaggle, in the child processes of `cxr.download`
 ``CXR_STAND_IN_WEIGHTS``  address that answers for the place from which Keras downloads weights
 ``CXR_STAND_IN_GPU``      a file: Keras decides on compiling by XLA as it does where there is a GPU, and each yes is a
                           line in this file

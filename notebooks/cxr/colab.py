@@ -15,7 +15,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .paths import ROOT, Problem, cache_dir, results_dir, shown
+from .paths import ROOT, Problem, cache_dir, display_path, results_dir
 
 # Below these, upgrade: the committed network was saved by Keras 3.15, and `download` uses what kagglehub 0.4 brought.
 TOO_OLD = {"keras": "3.15.1", "kagglehub": "0.4.0"}
@@ -147,4 +147,4 @@ def _bring_results(target: Path) -> None:
         os.replace(unfinished, target)
     except OSError as error:  # what copytree raises lists every file, and has no strerror
         why = f"({error.strerror or 'not all files could be copied'}): free some space there and run this cell again."
-        raise Problem(f"The committed results can't be copied to {shown(target)} {why}") from None
+        raise Problem(f"The committed results can't be copied to {display_path(target)} {why}") from None

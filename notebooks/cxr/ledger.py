@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from . import fingerprint
-from .artifacts import Step
-from .paths import ROOT, Problem, results_dir, shown
+from .chain import Step
+from .paths import ROOT, Problem, display_path, results_dir
 
 NAME = "{}_test_ledger.csv"
 SEPARATOR = "; "
@@ -32,9 +32,9 @@ def read(number: str = "05") -> pd.DataFrame:
     try:
         found = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise Problem(f"{shown(path)} can't be read ({error}): {remedy}") from None
+        raise Problem(f"{display_path(path)} can't be read ({error}): {remedy}") from None
     if list(found) != COLUMNS:
-        raise Problem(f"{shown(path)} has other columns than {', '.join(COLUMNS)}: {remedy}")
+        raise Problem(f"{display_path(path)} has other columns than {', '.join(COLUMNS)}: {remedy}")
     return found
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Problem(Exception):
@@ -43,13 +43,13 @@ def command(main: Callable[[], object]) -> None:
         sys.exit(f"Stopped: {problem}")
 
 
-def located(path: str | os.PathLike) -> Path:
+def resolve(path: str | os.PathLike) -> Path:
     """A path that a reader has written: ``~`` is the home folder, and a relative one starts at the top folder."""
     return ROOT / Path(path).expanduser()
 
 
 def _folder(variable: str, default: str) -> Path:
-    return located(os.environ.get(variable) or default)
+    return resolve(os.environ.get(variable) or default)
 
 
 def data_dir() -> Path:
@@ -74,7 +74,7 @@ def checkpoint_dir() -> Path:
 
 def _optional(variable: str) -> Path | None:
     folder = os.environ.get(variable)
-    return located(folder) if folder else None
+    return resolve(folder) if folder else None
 
 
 def external_dir() -> Path | None:
@@ -88,7 +88,7 @@ def adults_dir() -> Path | None:
 
 
 @contextmanager
-def whole(target: Path, flush: bool = False) -> Iterator[Path]:
+def atomic_write(target: Path, flush: bool = False) -> Iterator[Path]:
     """A path beside `target` to write to, for a file that is there whole or not at all.
 
     It is renamed to `target` when the block ends, and gone if the block fails. With `flush` its bytes are on the disk
@@ -105,7 +105,7 @@ def whole(target: Path, flush: bool = False) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-def shown(path: str | os.PathLike) -> str:
+def display_path(path: str | os.PathLike) -> str:
     """`path` as a reader should see it: below the project where it lies there, else only its last part.
 
     Committed notebooks must not carry the home folder of whoever ran them.

@@ -15,9 +15,9 @@ from collections.abc import Set
 from functools import cache
 from pathlib import Path
 
-from .paths import ROOT, Problem, command, results_dir, shown
+from .paths import ROOT, Problem, command, display_path, results_dir
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
 NO_NUMBERS = {"__init__", "plots"}  # modules of the package; cxr/project is a folder of its own
 SHOWN = {"print", "plots", "pd", "Markdown", "display"}  # roots of an expression that is there to be looked at
 TRAINS = {"fit", "train_on_batch"}  # whose result counts, whatever it is called on
@@ -223,7 +223,7 @@ def record(number: str) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        lack = f"{shown(path)} can't be read ({type(error).__name__})"
+        lack = f"{display_path(path)} can't be read ({type(error).__name__})"
         raise Problem(f"{lack}: run notebook {number} again, it writes it.") from None
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from .. import paths
-from ..paths import Problem, shown
+from . import paths
+from .paths import Problem, display_path
 
 HANDLE = "paultimothymooney/chest-xray-pneumonia"
 PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
@@ -27,7 +27,7 @@ class BadArchive(Problem):
     """An archive that must not, or cannot, be extracted; `reason` is the middle of its sentence."""
 
     def __init__(self, archive: Path, reason: str):
-        super().__init__(f"{shown(archive)} {reason}: delete it and download it again from {PAGE}.")
+        super().__init__(f"{display_path(archive)} {reason}: delete it and download it again from {PAGE}.")
         self.reason = reason
 
 
@@ -45,7 +45,7 @@ def extract(archive: Path, target: Path) -> None:
         tidy(target)
         for split in SPLITS:
             if (target / split).exists():
-                raise Problem(f"{shown(target / split)} is already there: move it away and {AGAIN}.")
+                raise Problem(f"{display_path(target / split)} is already there: move it away and {AGAIN}.")
         with _opened(archive) as bundle:
             members = _members(bundle, archive)
             need_room(target, sum(info.file_size for info, _ in members))
@@ -102,7 +102,7 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     except FileNotFoundError as error:
         if Path(error.filename or "") != archive:
             raise
-        raise Problem(f"{shown(archive)} is not there: {by_hand()}.") from None
+        raise Problem(f"{display_path(archive)} is not there: {by_hand()}.") from None
     except (zipfile.BadZipFile, zlib.error, EOFError):
         raise BadArchive(archive, "is damaged or cut short") from None
     except (NotImplementedError, RuntimeError):  # how zipfile says: unknown method, password
@@ -127,7 +127,7 @@ def remove(folder: Path) -> None:
 
 
 def by_hand() -> str:
-    data = shown(paths.data_dir())
+    data = display_path(paths.data_dir())
     return (
         f"download the zip file from {PAGE} yourself, save it as {data}/archive.zip (or unzip it so that "
         f"{data}/train and {data}/test exist) and {AGAIN}"
@@ -141,7 +141,7 @@ def readable(count: int) -> str:
 def need_room(folder: Path, count: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < count * 1.05:
-        lack = f"{shown(folder)}/ needs {readable(count)} more and its disk has {readable(free)} free"
+        lack = f"{display_path(folder)}/ needs {readable(count)} more and its disk has {readable(free)} free"
         other = "unzip the X-rays on another disk and set CHEST_XRAY_DIR to them"
         raise Problem(f"{lack}: free some space and {AGAIN}, or {other}.")
 
@@ -155,8 +155,8 @@ def explained(folder: Path) -> Iterator[None]:
         what = os.strerror(error.errno) if error.errno else type(error).__name__
         text = f"cannot be used ({what}): see to that folder and {AGAIN}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Problem(f"The disk of {shown(folder)}/ is full: free some space and {AGAIN}.") from None
+            raise Problem(f"The disk of {display_path(folder)}/ is full: free some space and {AGAIN}.") from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             text = "may not be read or written by this account: change its permissions, or set CHEST_XRAY_DIR to a "
             text += "folder that already holds the X-rays"
-        raise Problem(f"{shown(folder)}/ {text}.") from None
+        raise Problem(f"{display_path(folder)}/ {text}.") from None

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import colab, paths
-from ..paths import Problem, shown
+from . import colab, paths
+from .paths import Problem, display_path
 
 TOKENS = "https://www.kaggle.com/settings"
 KINDS = (("KAGGLE_API_TOKEN",), ("KAGGLE_USERNAME", "KAGGLE_KEY"))  # the variables of each kind of login
@@ -79,7 +79,7 @@ def _shown(file: Path) -> str:
         return f"KAGGLE_CONFIG_DIR/{file.name}"
     if file.parent != paths.ROOT and file.is_relative_to(Path.home()):
         return f"~/{file.relative_to(Path.home()).as_posix()}"
-    return shown(file)
+    return display_path(file)
 
 
 def _login_in_colab() -> Login | None:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from .paths import Problem, shown
+from cxr.paths import Problem, display_path
 
 COMMENT = "SYNTHETIC practice set"
 CARD = "practice.json"  # in a set's folder: what was drawn there
@@ -299,7 +299,7 @@ def draw(folder, images=600, seed=0):
         return folder
     there = [path for path in folder.rglob("*") if path.is_file() and (old == "{}" or path not in own)]
     if len(there) > json.loads(old).get("images", 0):
-        raise Problem(f"{shown(folder)} holds files that are no practice set: name a new or empty folder.")
+        raise Problem(f"{display_path(folder)} holds files that are no practice set: name a new or empty folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         part, bits = Path(scratch) / "part", []
@@ -324,6 +324,6 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     try:
-        print(f"A {COMMENT} is in {shown(draw(**vars(parser.parse_args())))}.")
+        print(f"A {COMMENT} is in {display_path(draw(**vars(parser.parse_args())))}.")
     except Problem as problem:
         raise SystemExit(f"Problem: {problem}") from None

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from . import fingerprint
-from .paths import ROOT, Problem, results_dir, shown, whole
+from .paths import ROOT, Problem, atomic_write, display_path, results_dir
 
 # Columns that stay text on reading whatever is in them: else patients 007 and 7 become one, and 1e5 a number.
 TEXT = ("path", "folder", "class_name", "subtype", "patient", "mode", "sha256", "split", "reason")
@@ -25,7 +25,7 @@ PARTS = ("dataset", "reads", "writes")  # of a lineage record
 
 def _read(path: Path, parse: Callable):
     """What `parse` makes of an artifact's open file."""
-    what, run = shown(path), f"run {_maker(path.name)}"
+    what, run = display_path(path), f"run {_maker(path.name)}"
     try:
         with open(path, "rb") as stream:
             return parse(stream)
@@ -63,17 +63,17 @@ def check(name: str) -> dict:
     """
     path, record, maker = results_dir() / name, results_dir() / f"{name[:2]}_lineage.json", _maker(name)
     if not path.exists():
-        raise Problem(f"{shown(path)} is missing: run {maker} first, it makes it.")
+        raise Problem(f"{display_path(path)} is missing: run {maker} first, it makes it.")
     lineage = _read(record, json.load)
     if not (isinstance(lineage, dict) and all(isinstance(lineage.get(part), dict) for part in PARTS)):
-        raise Problem(f"{shown(record)} does not say what {maker} read and wrote: run {maker} again.")
+        raise Problem(f"{display_path(record)} does not say what {maker} read and wrote: run {maker} again.")
     if lineage["writes"].get(name) != file_sha256(path):
-        changed = f"{shown(path)} is not what {maker} last finished writing"
+        changed = f"{display_path(path)} is not what {maker} last finished writing"
         raise Problem(f"{changed} (it was edited, or the run was cut short): run {maker} again.")
     for source, sha256 in lineage["reads"].items():
         check(source)
         if file_sha256(results_dir() / source) != sha256:
-            raise Problem(f"{shown(path)} was made from an older {source}: run {maker} again.")
+            raise Problem(f"{display_path(path)} was made from an older {source}: run {maker} again.")
     return lineage
 
 
@@ -114,14 +114,14 @@ class Step:
         folder = results_dir()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with whole(folder / name) as unfinished:
+            with atomic_write(folder / name) as unfinished:
                 self._save(unfinished, content)
                 sha256 = file_sha256(unfinished)
             self.writes[name] = sha256
         except OSError as error:
-            reason = error.strerror or str(error).replace(str(folder), shown(folder))
+            reason = error.strerror or str(error).replace(str(folder), display_path(folder))
             remedy = "free the disk or make the folder writable, or set CXR_RESULTS_DIR to another folder"
-            raise Problem(f"{shown(folder / name)} can't be written ({reason}): {remedy}.") from error
+            raise Problem(f"{display_path(folder / name)} can't be written ({reason}): {remedy}.") from error
 
     def _save(self, path: Path, content) -> None:
         if isinstance(content, dict):
@@ -152,5 +152,5 @@ class Step:
         record = dict(notebook=self.name, code=code, dataset=self.dataset, reads=self.reads, writes=writes)
         self.write(f"{self.number}_lineage.json", record)
         sizes = [f"{name}\N{NO-BREAK SPACE}({_kilobytes(results_dir() / name)})" for name in writes]
-        said = f"{shown(results_dir())}/: {', '.join(sizes)}"
+        said = f"{display_path(results_dir())}/: {', '.join(sizes)}"
         print(textwrap.fill(said, 88, break_long_words=False, break_on_hyphens=False))

@@ -16,7 +16,7 @@ from skimage import exposure
 
 from . import corruptions, external, lungs, ood
 from .images import squeezed
-from .project.paths import Problem, cache_dir, located, shown
+from .paths import Problem, cache_dir, display_path, resolve
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 ALTERED = "films"  # names of `gallery` that begin so are true films, changed
@@ -145,9 +145,9 @@ def adult_films(place: str | Path, size: int) -> tuple[np.ndarray, np.ndarray]:
 
     Patients, and Problems, are those of `external.survey`; a file that can't be read is left out (`external.load`).
     """
-    if not (top := located(place)).is_dir():
+    if not (top := resolve(place)).is_dir():
         remedy = "set ADULTS in 09_predict.ipynb, or CXR_ADULTS_DIR, to a folder of chest films of adults"
-        raise Problem(f"{shown(top)} is not there: {remedy}, or leave both empty.")
+        raise Problem(f"{display_path(top)} is not there: {remedy}, or leave both empty.")
     table, pictures, _ = external.load(external.survey(top), top, size)
     return pictures, table.patient.to_numpy(str)
 
@@ -319,7 +319,7 @@ def licensed(place: str | Path) -> tuple[Path | None, str]:
     if free.empty:
         return None, ""
     film = free[free.source == free.source.mode()[0]].head(1)
-    return located(place) / film.path.iloc[0], external.credit(film)
+    return resolve(place) / film.path.iloc[0], external.credit(film)
 
 
 def write_examples(folder: Path, films: pd.DataFrame, adult: Path | None = None, disputed: str | None = None) -> Path:

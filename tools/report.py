@@ -8,11 +8,11 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, UndefinedError
 from PIL import Image
 
-from . import fingerprint
-from .artifacts import Step
-from .badges import rewrite
-from .kaggle.archive import HANDLE
-from .paths import ROOT, Problem, command, shown, whole
+from cxr import fingerprint
+from cxr.archive import HANDLE
+from cxr.chain import Step
+from cxr.metrics import plus_minus, with_interval
+from cxr.paths import ROOT, Problem, atomic_write, command, display_path
 
 FILES = {  # where the block of this name stands, and what it is written from
     "headline": ("README.md", "results/"),
@@ -28,22 +28,6 @@ LEARNED = "<!-- learned: written by `make figures` from results/ -->"  # the las
 STRIP = ("results/05_same_lungs.png", "docs/same_lungs_narrow.png")  # a strip of films, and how a phone shows it
 NAMES = {"accuracy": "accuracy", "auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
 NAMES |= {"average_precision": "average precision", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
-
-
-def with_interval(value: float, interval: list[float]) -> str:
-    """``0.931 (0.911 to 0.950)``."""
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
-
-def among(table: pd.DataFrame, figure: str) -> list[str]:
-    """`with_interval` down a table with the columns `figure`, ``..._low`` and ``..._high``; empty where it is NaN."""
-    rows = table[[figure, f"{figure}_low", f"{figure}_high"]].to_numpy()
-    return [with_interval(value, bounds) if value == value else "" for value, *bounds in rows]
-
-
-def plus_minus(mean: float, deviation: float | None) -> str:
-    """``0.931 ± 0.004``, or the mean alone where one seed has no deviation (None or NaN)."""
-    return f"{mean:.3f}" if deviation is None or deviation != deviation else f"{mean:.3f} ± {deviation:.3f}"
 
 
 class _Missing(StrictUndefined):
@@ -64,10 +48,10 @@ def _fill(name: str, **figures) -> str:
     try:
         return JINJA.get_template(name).render(figures)
     except TemplateNotFound:
-        what = f"{shown(TEMPLATES / name)} is missing"
+        what = f"{display_path(TEMPLATES / name)} is missing"
         raise Problem(f"{what}: put there what the text is to say, or take it from the project again.") from None
     except UndefinedError as error:
-        lack = f"{shown(TEMPLATES / name)} asks for a figure that is not in results/ ({error.message})"
+        lack = f"{display_path(TEMPLATES / name)} asks for a figure that is not in results/ ({error.message})"
         raise Problem(f"{lack}: run the notebook that writes it again, or correct the template.") from None
 
 
@@ -165,7 +149,7 @@ def conclude(notebook: Path) -> None:
     text = f"{before}{mark}\n{learned(notebook.name[:2])}" if mark else source
     if text != source:
         cell["source"] = text.splitlines(keepends=True)
-        with whole(notebook) as unfinished:
+        with atomic_write(notebook) as unfinished:
             unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -212,9 +196,9 @@ def write_figures() -> None:
     with Image.open(strip) as wide:
         page = stacked(wide)
     if not narrow.exists() or not np.array_equal(np.asarray(Image.open(narrow).convert("RGB")), np.asarray(page)):
-        with whole(narrow) as unfinished:
+        with atomic_write(narrow) as unfinished:
             page.save(unfinished, format="PNG", optimize=True)
-        print(f"{shown(narrow)} rewritten")
+        print(f"{display_path(narrow)} rewritten")
 
 
 if __name__ == "__main__":

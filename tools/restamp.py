@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import fingerprint, practice, run
-from .artifacts import CARD, PARTS, TEXT, file_sha256
-from .paths import ROOT, Problem, cache_dir, command, results_dir, shown, whole
+import run
+from cxr import fingerprint
+from cxr.chain import CARD, PARTS, TEXT, file_sha256
+from cxr.paths import ROOT, Problem, atomic_write, cache_dir, command, display_path, results_dir
 
 # what may differ from run to run: time, memory, machine, dates, and words
 UNSTEADY = {"seconds", "seconds_an_epoch", "images_per_second", "peak_memory_gb", "ms_an_image", "device", "when"}
@@ -176,7 +177,7 @@ def stamp(number: str, pieces: dict[str, str], **more) -> None:
     record.pop("accepted", None)
     record |= more or {"code": pieces}
     record = {name: record[name] for name in ("notebook", "code", "accepted", *PARTS) if name in record}
-    with whole(results_dir() / f"{number}_lineage.json") as unfinished:
+    with atomic_write(results_dir() / f"{number}_lineage.json") as unfinished:
         unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -203,7 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{number} accepted as made by older code: {'; '.join(differing[:4])}")
         else:
             print(f"{number} stays stale: {'; '.join(differing[:4])}")
-    print(f"Records in {shown(results_dir())}/ follow the code as it is.")
+    print(f"Records in {display_path(results_dir())}/ follow the code as it is.")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
-from .. import paths
-from ..paths import Problem, shown
+from . import paths
 from .archive import AGAIN, HANDLE, SPLITS, BadArchive, by_hand, explained, extract, need_room, readable, remove, tidy
 from .login import TOKENS, VARIABLES, Login, credentials
+from .paths import Problem, display_path
 
 VERSION = 2
 MOUNTS = ("/kaggle/input/chest-xray-pneumonia", f"/kaggle/input/datasets/{HANDLE}")
@@ -38,7 +38,7 @@ LOCK_SECONDS = 3 * 3600
 TRIES = 3  # starts in a row that bring nothing new
 PAUSE_SECONDS = 5  # before the next one
 PASSING = ("network", "stalled", "500", "502", "503", "504")  # troubles after which a new start may help
-START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cxr.project.kaggle.download import _child; _child()"
+START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cxr.download import _child; _child()"
 
 
 def find() -> Path | None:
@@ -53,7 +53,7 @@ def find() -> Path | None:
         if os.environ.get("CHEST_XRAY_DIR"):
             lack = "holds no train/ and test/ with a folder per class" if data.is_dir() else "is not a folder"
             remedy = "correct it, or unset it to use chest_xray/ in the project"
-            raise Problem(f"CHEST_XRAY_DIR is set to {shown(data)}, which {lack}: {remedy}.")
+            raise Problem(f"CHEST_XRAY_DIR is set to {display_path(data)}, which {lack}: {remedy}.")
         _refuse_strangers(data)
         cache = Path(os.environ.get("KAGGLEHUB_CACHE") or Path.home() / ".cache/kagglehub") / "datasets" / HANDLE
         marks = sorted(cache.glob("*.complete"), reverse=True)  # without its mark a download there may be half
@@ -64,7 +64,7 @@ def find() -> Path | None:
 def ensure() -> Path:
     """Find the X-rays or fetch them, and print in one line where they are; a `Problem` as of `find` and `fetch`."""
     folder = find() or fetch()
-    print(f"Using the X-rays in {shown(folder)}/")
+    print(f"Using the X-rays in {display_path(folder)}/")
     return folder
 
 
@@ -89,11 +89,11 @@ def _refuse_strangers(data: Path) -> None:
     for folder in (data, data / "chest_xray"):
         if any((folder / split).exists() for split in SPLITS):
             lack = " and ".join(f"{split}/" for split in ("train", "test") if not _classes(folder / split))
-            raise Problem(f"{shown(folder)}/ lacks {lack} with a folder per class: {aside}.")
+            raise Problem(f"{display_path(folder)}/ lacks {lack} with a folder per class: {aside}.")
     harmless = (".md", ".txt", ".zip", ".part", ".crdownload", ".ini", ".db", ".npz")
     names = sorted(path.name for path in data.iterdir() if not path.name.lower().endswith(harmless))
     if others := [name for name in names if not name.startswith((".", "_"))]:
-        raise Problem(f"{shown(data)}/ holds {', '.join(others[:3])} but no train/ and test/: {aside}.")
+        raise Problem(f"{display_path(data)}/ holds {', '.join(others[:3])} but no train/ and test/: {aside}.")
 
 
 def fetch() -> Path:
@@ -107,7 +107,7 @@ def fetch() -> Path:
         if not (zips := sorted(data.glob("*.zip"))):
             return _fetch_from_kaggle(data)
         extract(zips[0], data)
-        print(f"{shown(zips[0])} is no longer needed.")
+        print(f"{display_path(zips[0])} is no longer needed.")
         return data
 
 
@@ -122,7 +122,7 @@ def _one_at_a_time(data: Path) -> Iterator[None]:
             return
         if not patience:
             print("Another notebook is fetching the X-rays; waiting for it.", flush=True)
-    raise Problem(f"{shown(data / '.lock')} is still held by another notebook: stop that one, or wait.")
+    raise Problem(f"{display_path(data / '.lock')} is still held by another notebook: stop that one, or wait.")
 
 
 def _fetch_from_kaggle(data: Path) -> Path:
@@ -138,7 +138,7 @@ def _fetch_from_kaggle(data: Path) -> Path:
             remove(box)
             if found := _holding(arrived if arrived.is_dir() else data):
                 return found
-            raise Problem(f"{shown(arrived)}/, mounted by Kaggle, holds no train/ and test/: {by_hand()}.")
+            raise Problem(f"{display_path(arrived)}/, mounted by Kaggle, holds no train/ and test/: {by_hand()}.")
         except BadArchive as bad:
             remove(box)  # kagglehub takes an archive of the right size for a good one
             reason = bad.reason
@@ -187,7 +187,7 @@ class _Transfer:
         """Run `package` once in a child process and watch it; returns what the child reported."""
         env = {name: value for name, value in os.environ.items() if name not in VARIABLES}
         env |= login.variables if login else {}
-        command = [sys.executable, "-c", START, str(Path(__file__).resolve().parents[3]), package, str(self.box)]
+        command = [sys.executable, "-c", START, str(Path(__file__).resolve().parents[1]), package, str(self.box)]
         pipe, report = subprocess.PIPE, dict[str, Any]()
         with subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as child:
             try:
@@ -224,7 +224,7 @@ class _Transfer:
 
 def _sentence(trouble: str, login: Login | None) -> str:
     """The one sentence for what a child reported."""
-    or_manually, data = f"{AGAIN}, or {by_hand()}.", shown(paths.data_dir())
+    or_manually, data = f"{AGAIN}, or {by_hand()}.", display_path(paths.data_dir())
     if trouble in ("401", "403", "page"):
         said = "sent a login page instead of the archive" if trouble == "page" else f"answered HTTP {trouble}"
         if login:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import nbformat
 
-from . import artifacts, fingerprint, practice, report, trials
-from .kaggle import download
-from .paths import ROOT, Problem, cache_dir, results_dir, shown, whole
+import report
+from cxr import chain, download, fingerprint
+from cxr.paths import ROOT, Problem, atomic_write, cache_dir, display_path, results_dir
 
 CORE = ("01", "02", "03", "04", "05")  # what is run where no notebook is named
 QUICK: dict[str, dict] = {  # parameters of a run on a tiny drawn set, to see that the chain holds
@@ -88,7 +88,7 @@ def execute(
     if not quiet:
         options |= dict(stdout_file=sys.stdout, stderr_file=sys.stderr)
     try:
-        with whole(output) as unfinished:
+        with atomic_write(output) as unfinished:
             papermill.execute_notebook(notebook, unfinished, parameters or {}, **options)
             nbformat.write(tidy(nbformat.read(unfinished, as_version=4)), unfinished)
     except papermill.PapermillExecutionError as error:
@@ -154,7 +154,7 @@ def _of_trial(chosen: dict) -> str:
 
 
 def _summary() -> str:
-    metrics = artifacts.Step("00_summary").read("05_metrics.json")
+    metrics = chain.Step("00_summary").read("05_metrics.json")
     seeds, names = metrics["test"]["seeds"], ("accuracy", "auc", "sensitivity", "specificity")
     means = [f"{report.NAMES[name]} {report.plus_minus(seeds['mean'][name], seeds['sd'][name])}" for name in names]
     of_what = f"{metrics['data_set']}: {metrics['images']['test']} test images, mean of {seeds['count']} seeds"
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     if folder is None:
         place = cache_dir() / "practice"
         print("No X-rays in chest_xray/ and CHEST_XRAY_DIR is not set: running on the SYNTHETIC practice set, in")
-        print(f"{shown(place)}/. Its figures say nothing about real X-rays. `make run DOWNLOAD=1` fetches those.")
+        print(f"{display_path(place)}/. Its figures say nothing about real X-rays. `make run DOWNLOAD=1` fetches those.")
         folder, output = practice.draw(place / "chest_xray"), place / "notebooks"
         os.environ["CXR_RESULTS_DIR"] = str(place / "results")
     if trial and not options.notebooks:
@@ -190,14 +190,14 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = {"SEEDS": 2} | chosen
     if trial:
         place /= f"trials/{trial}"
-        print(f"Trial {trial}, in {shown(place)}/: {shown(results_dir())}/ stays as it is.")
+        print(f"Trial {trial}, in {display_path(place)}/: {display_path(results_dir())}/ stays as it is.")
         trials.begin(place, [notebook.name[:2] for notebook in notebooks])
         output, os.environ["CXR_RESULTS_DIR"] = place / "notebooks", str(place / "results")
     os.environ["CHEST_XRAY_DIR"] = str(Path(folder).resolve())
     run(notebooks, output, {notebook.name[:2]: own(notebook, chosen) for notebook in notebooks})
     if notebooks[-1].name.startswith("05"):
         print(f"\n{_summary()}")
-    print(f"Executed notebooks: {shown(output)}/   artifacts: {shown(results_dir())}/")
+    print(f"Executed notebooks: {display_path(output)}/   artifacts: {display_path(results_dir())}/")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from cxr.project import practice
-from cxr.project.paths import Problem
+import drawn as practice
+from cxr.paths import Problem
 
 NAMES = {
     "NORMAL": re.compile(r"(NORMAL2-)?IM-\d{4}-\d{4}(-\d{4})?\.jpeg"),

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import page
-from .paths import Problem, shown, whole
+from .paths import Problem, atomic_write, display_path
 
 COLUMNS = ["file", "answer", "probability", "agreement", "typicality", "reason"]
 STAMP = ["bytes", "modified"]  # of a file, in the JSON: by these it is known as unchanged
@@ -74,7 +74,7 @@ def _read(path: Path) -> str:
 
 def _unusable(path: Path, error: OSError, what: str = "written") -> Problem:
     remedy = "free the disk or make the place writable and start again, which goes on from here"
-    return Problem(f"{shown(path)} can't be {what} ({error.strerror}): {remedy}, or name another table with --to.")
+    return Problem(f"{display_path(path)} can't be {what} ({error.strerror}): {remedy}, or name another table with --to.")
 
 
 def _earlier(text: str) -> tuple[dict, list[dict]]:
@@ -106,10 +106,10 @@ def stamp(path: Path) -> list[int | None]:
 def check(target: Path) -> None:
     """A Problem where `target` is no name of a table, or nothing can be written beside it."""
     if target.suffix.lower() != ".csv":
-        raise Problem(f"{shown(target)} is no name of a table: let --to end in .csv.")
+        raise Problem(f"{display_path(target)} is no name of a table: let --to end in .csv.")
     for path in (target, target.with_suffix(".json"), target.with_suffix(".html")):
         if path.is_dir():
-            raise Problem(f"{shown(path)} is a folder: name another table with --to.")
+            raise Problem(f"{display_path(path)} is a folder: name another table with --to.")
     probe = target.with_name(f".unfinished_{os.getpid()}_{target.name}")
     try:
         probe.touch()
@@ -218,7 +218,7 @@ class Answers:
         self.ends = []
         for path, body, below in zip((self.page, self.data, self.table), bodies, self._below(finished)):
             try:
-                with whole(path) as unfinished:
+                with atomic_write(path) as unfinished:
                     unfinished.write_bytes((body + below).encode())
             except OSError as error:
                 raise _unusable(path, error) from None

@@ -1,1 +1,0 @@
-"""The way from Kaggle to a data folder: login, transfer, archive."""
