@@ -39,7 +39,7 @@ setup: .venv/installed
 	@touch $@
 
 run: setup
-	@cd notebooks && exec ../$(PY) -m cxr.project.run --notebooks "$(NOTEBOOKS)" --set "$(SET)" --trial "$(TRIAL)" $(if $(INTO_RESULTS),--results) $(if $(DOWNLOAD),--download)
+	@PYTHONPATH=notebooks exec $(PY) tools/run.py --notebooks "$(NOTEBOOKS)" --set "$(SET)" $(if $(DOWNLOAD),--download)
 
 trials: setup
 	@cd notebooks && exec ../$(PY) -m cxr.project.trials
@@ -73,7 +73,7 @@ render:
 	@$(MAKE) figures
 
 figures: setup
-	@cd notebooks && exec ../$(PY) -m cxr.project.report
+	@PYTHONPATH=notebooks exec $(PY) tools/report.py
 
 stale: setup
 	@cd notebooks && exec ../$(PY) -m cxr.fingerprint

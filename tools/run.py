@@ -108,7 +108,6 @@ def run(notebooks: list[Path], output: Path, parameters: dict[str, dict] | None 
         print(f"\n--- {count}/{len(notebooks)}  {notebook.name}", flush=True)
         started = time.perf_counter()
         execute(notebook, output / notebook.name, (parameters or {}).get(notebook.name[:2]))
-        report.conclude(output / notebook.name)
         print(f"--- {notebook.name} done in {time.perf_counter() - started:.0f} s", flush=True)
 
 
@@ -145,14 +144,6 @@ def own(notebook: Path, chosen: dict) -> dict:
     return {name: value for name, value in chosen.items() if name in known}
 
 
-def _of_trial(chosen: dict) -> str:
-    """The notebooks that a trial runs if none are named: from the first that has one of its parameters up to 04."""
-    if not (results_dir() / "01_manifest.csv").exists():
-        return " ".join(["01", *trials.STEPS])
-    touched = [number for number in trials.STEPS if own(choose(number)[0], chosen)]
-    return " ".join(number for number in trials.STEPS if number >= (touched or trials.STEPS)[0])
-
-
 def _summary() -> str:
     metrics = chain.Step("00_summary").read("05_metrics.json")
     seeds, names = metrics["test"]["seeds"], ("accuracy", "auc", "sensitivity", "specificity")
@@ -167,32 +158,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--notebooks", default="", help='such as "04 05", or all; without it 01 to 05')
     parser.add_argument("--download", action="store_true", help="fetch the real X-rays first if they are not there")
     parser.add_argument("--set", default="", help='parameters, such as "SEEDS=1 EPOCHS=12"')
-    parser.add_argument("--trial", default="", help="a name: try it in a folder of its own, results/ stays as it is")
-    parser.add_argument("--results", action="store_true", help="into results/ even with --set")
     options = parser.parse_args(arguments)
-    notebooks, output, place = choose(options.notebooks), ROOT / "notebooks", cache_dir()
+    notebooks, output = choose(options.notebooks), ROOT / "notebooks"
     chosen = settings(options.set)
-    trial = trials.name(options.trial, options.set) if options.trial or chosen and not options.results else ""
-    if trial and options.notebooks:
-        trials.check([notebook.name[:2] for notebook in notebooks])
     folder = download.ensure() if options.download else download.find()
+    if folder is None:
+        raise Problem("No X-rays in chest_xray/: run `make run DOWNLOAD=1`, or set CHEST_XRAY_DIR.")
     if chosen:  # the committed notebooks show what their own parameters give
         output = cache_dir() / "notebooks"
-    if folder is None:
-        place = cache_dir() / "practice"
-        print("No X-rays in chest_xray/ and CHEST_XRAY_DIR is not set: running on the SYNTHETIC practice set, in")
-        print(f"{display_path(place)}/. Its figures say nothing about real X-rays. `make run DOWNLOAD=1` fetches those.")
-        folder, output = practice.draw(place / "chest_xray"), place / "notebooks"
-        os.environ["CXR_RESULTS_DIR"] = str(place / "results")
-    if trial and not options.notebooks:
-        notebooks = choose(_of_trial(chosen))
-    if place != cache_dir():  # quick, and still more than one
-        chosen = {"SEEDS": 2} | chosen
-    if trial:
-        place /= f"trials/{trial}"
-        print(f"Trial {trial}, in {display_path(place)}/: {display_path(results_dir())}/ stays as it is.")
-        trials.begin(place, [notebook.name[:2] for notebook in notebooks])
-        output, os.environ["CXR_RESULTS_DIR"] = place / "notebooks", str(place / "results")
+        os.environ["CXR_RESULTS_DIR"] = str(cache_dir() / "results")
     os.environ["CHEST_XRAY_DIR"] = str(Path(folder).resolve())
     run(notebooks, output, {notebook.name[:2]: own(notebook, chosen) for notebook in notebooks})
     if notebooks[-1].name.startswith("05"):
