@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFo
 from PIL import Image
 
 from cxr import fingerprint
-from cxr.archive import HANDLE
+from cxr.download import HANDLE
 from cxr.chain import Step
 from cxr.metrics import plus_minus, with_interval
 from cxr.paths import ROOT, Problem, atomic_write, command, display_path

@@ -22,8 +22,8 @@ from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import StratifiedGroupKFold
 
 from . import download, images, ledger, metrics
-from .archive import HANDLE
 from .chain import Step
+from .download import HANDLE
 from .paths import Problem, display_path, results_dir
 
 FORMATS = {".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".dcm": "DICOM", ".dicom": "DICOM"}

@@ -53,13 +53,29 @@ def _folder(variable: str, default: str) -> Path:
 
 
 def data_dir() -> Path:
-    """Folder of the X-rays: ``CHEST_XRAY_DIR``, or ``chest_xray/`` in the project."""
-    return _folder("CHEST_XRAY_DIR", "chest_xray")
+    """Folder of the X-rays: ``CHEST_XRAY_DIR``, or ``chest_xray/`` in the project, or the sample in it if chosen."""
+    return _folder("CHEST_XRAY_DIR", "chest_xray/sample" if _chosen().exists() else "chest_xray")
+
+
+def _chosen() -> Path:
+    return cache_dir() / "sample" / "chosen"
+
+
+def use_sample(sample: bool) -> None:
+    """Take the sample in ``chest_xray/sample/`` from now on, in all notebooks, or the full set again."""
+    if sample and os.environ.get("CHEST_XRAY_DIR"):
+        raise Problem("SAMPLE is True, but CHEST_XRAY_DIR names other X-rays: unset it, or set SAMPLE = False.")
+    if sample:
+        _chosen().parent.mkdir(parents=True, exist_ok=True)
+        _chosen().touch()
+    else:
+        _chosen().unlink(missing_ok=True)
 
 
 def results_dir() -> Path:
-    """Folder of the artifacts: ``CXR_RESULTS_DIR``, or ``results/`` in the project."""
-    return _folder("CXR_RESULTS_DIR", "results")
+    """Folder of the artifacts: ``CXR_RESULTS_DIR``, else ``results/``, and of a sample a folder in the cache."""
+    sample = (data_dir() / "sample.json").is_file()
+    return _folder("CXR_RESULTS_DIR", str(cache_dir() / "sample" / "results") if sample else "results")
 
 
 def cache_dir() -> Path:
