@@ -14,18 +14,24 @@ import numpy as np
 import pandas as pd
 
 PACKAGE = Path(__file__).resolve().parent
+PLUMBING = {"chain", "colab", "download", "keys", "paths", "plots"}  # modules that no number comes from
 DEFINITION = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-def plain(source: str) -> str:
-    """Python source without docstrings, comments and layout."""
+def statements(source: str) -> list[str]:
+    """The statements of Python source, without docstrings, comments and layout."""
     tree = ast.parse(textwrap.dedent(source))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(node, DEFINITION | ast.Module) and body and isinstance(body[0], ast.Expr):
             if isinstance(body[0].value, ast.Constant):
                 node.body = body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return [ast.unparse(node) for node in tree.body]
+
+
+def plain(source: str) -> str:
+    """Python source without docstrings, comments and layout."""
+    return "\n".join(statements(source))
 
 
 @cache
@@ -35,7 +41,7 @@ def _parsed(path: Path, mtime_ns: int) -> tuple[str, frozenset[str]]:
 
 
 def imported(source: str) -> set[str]:
-    """The modules of this package that Python source imports, by name; ``plots`` has no part in a number."""
+    """The modules of this package that Python source imports, by name, but for `PLUMBING`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").split(".")[0] == "cxr"):
@@ -43,7 +49,7 @@ def imported(source: str) -> set[str]:
             found |= {module.split(".")[0]} if module else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("cxr.")}
-    return {name for name in found if (PACKAGE / f"{name}.py").exists()}
+    return {name for name in found - PLUMBING if (PACKAGE / f"{name}.py").exists()}
 
 
 def with_imports(names: Iterable[str], package: Path = PACKAGE) -> dict[str, str]:
@@ -63,18 +69,20 @@ def _of_object(item, found: dict[str, str]) -> None:
     name = f"{item.__module__}.{item.__qualname__}"
     if name in found:
         return
-    found[name] = plain(inspect.getsource(item))
     functions = [item] if inspect.isfunction(item) else [one for one in vars(item).values() if inspect.isfunction(one)]
+    try:
+        found[name] = plain(inspect.getsource(item))
+    except OSError:  # a class of a notebook's cell: its functions have a source
+        found[name] = "\n".join(plain(inspect.getsource(function)) for function in functions)
     for function in functions:
         todo = [function.__code__]
         while todo:
             code = todo.pop()
             todo += [one for one in code.co_consts if isinstance(one, types.CodeType)]
             for used in set(code.co_names) & function.__globals__.keys():
-                value = function.__globals__[used]
+                value = inspect.unwrap(function.__globals__[used])  # of a tf.function
                 if isinstance(value, types.ModuleType):
-                    if value.__name__.startswith("cxr.") and not value.__name__.startswith("cxr.plots"):
-                        found |= with_imports([value.__name__.partition(".")[2]])
+                    found |= with_imports(imported(f"import {value.__name__}"))
                 elif inspect.isfunction(value) or inspect.isclass(value):
                     if value.__module__.split(".")[0] in ("cxr", "__main__", item.__module__.split(".")[0]):
                         _of_object(value, found)
@@ -86,7 +94,7 @@ def code_hash(*code: types.ModuleType | Callable | type) -> str:
     """12 hex digits of the source of modules, functions or classes, docstrings, comments and layout aside.
 
     A module counts with all modules of this package that it imports; a function with the functions, constants and
-    modules that it uses. ``plots`` has no part.
+    modules that it uses. `PLUMBING` has no part.
     """
     found: dict[str, str] = {}
     for item in code:
