@@ -1,26 +1,26 @@
-"""A tiny data set, drawn on the fly, and the five notebooks run on it once for all tests."""
+"""A tiny data set, drawn on the fly, and all notebooks run on it once for all tests."""
 
 import shutil
 
 import pytest
 from filelock import FileLock
 
-import drawn as practice
 import run
+from drawn import QUICK, draw, noise_weights
 
-CHAIN = {"finished", "chain_copy", "beyond"}  # fixtures that run notebooks whole, which takes minutes
+CHAIN = {"finished", "chain_copy"}  # fixtures that need all notebooks to be run, which takes minutes
 
 
 def pytest_collection_modifyitems(items):
-    """Mark each test that runs notebooks whole, so that ``-m "not chain"`` leaves them out.
+    """Mark each test that needs the notebooks' run, so that ``-m "not chain"`` leaves them out.
 
-    The longest file goes first, and others that wait for its run of the notebooks last, so that no worker is idle.
+    One file of them comes first, so that its worker runs the notebooks; the others come last, so that nobody waits.
     """
     for item in items:
         if CHAIN & set(item.fixturenames):
             item.add_marker("chain")
     waiting = {item.path for item in items if item.get_closest_marker("chain")}
-    items.sort(key=lambda item: 0 if item.path.stem == "test_beyond" else 1 + (item.path in waiting))
+    items.sort(key=lambda item: 0 if item.path.stem == "test_run" else 1 + (item.path in waiting))
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +32,7 @@ def shared(tmp_path_factory, worker_id):
         folder, done = top / name, top / f"{name} is there"
         with FileLock(top / f"{name}.lock"):
             if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
                 make(folder)
                 done.touch()
         return folder
@@ -42,19 +43,25 @@ def shared(tmp_path_factory, worker_id):
 @pytest.fixture(scope="session")
 def tiny(shared):
     """72 drawn X-rays with real-style names: train, val and test, patients with several images, duplicates."""
-    return shared("tiny data", lambda folder: practice.draw(folder / "chest_xray", images=72)) / "chest_xray"
+    return shared("tiny data", lambda folder: draw(folder / "chest_xray", images=72)) / "chest_xray"
 
 
 @pytest.fixture(scope="session")
 def finished(tiny, shared):
-    """A folder with ``results`` and the executed ``notebooks``, after all five have run in order on `tiny`."""
+    """A folder with ``results``, ``cache``, ``weights`` and the executed ``notebooks``, after all have run on `tiny`.
+
+    "ImageNet" is a network that has met noise alone.
+    """
 
     def make(folder):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("CHEST_XRAY_DIR", str(tiny))
             patch.setenv("CXR_RESULTS_DIR", str(folder / "results"))
             patch.setenv("CXR_CACHE_DIR", str(folder / "cache"))
-            run.run(run.choose(""), folder / "notebooks", run.QUICK)
+            patch.setenv("KERAS_WEIGHTS_DIR", str(noise_weights(folder / "weights")))
+            for variable in ("CXR_EXTERNAL_DIR", "CXR_ADULTS_DIR"):
+                patch.delenv(variable, raising=False)
+            run.run(run.choose("all"), folder / "notebooks", QUICK)
 
     return shared("finished run", make)
 
@@ -66,4 +73,5 @@ def chain_copy(finished, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("CHEST_XRAY_DIR", str(tiny))
     monkeypatch.setenv("CXR_RESULTS_DIR", str(tmp_path / "results"))
     monkeypatch.setenv("CXR_CACHE_DIR", str(finished / "cache"))
+    monkeypatch.setenv("KERAS_WEIGHTS_DIR", str(finished / "weights"))
     return tmp_path

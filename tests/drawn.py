@@ -1,18 +1,15 @@
-"""The practice set: X-ray-like pictures from a small physical model, for readers without the data.
+"""Drawn films for the tests: X-ray-like pictures from a small physical model.
 
 They are synthetic, every file says so in its JPEG comment, and no number measured on them says anything about medicine.
-``python -m cxr.project.practice FOLDER [--images N] [--seed S]`` draws a set. A film shows what is left of the beam
-behind the body, exp(-sum of mu * path length), bright where little arrived. Path lengths are centimetres; places are
+A film shows what is left of the beam behind the body, exp(-sum of mu * path length), bright where little arrived. Path lengths are centimetres; places are
 complex numbers x + iy in half chest widths from mid-chest, right and down positive, so one product and one sum turn,
 zoom and shift the patient.
 """
 
-import argparse
 import json
 import shutil
 from collections import Counter, namedtuple
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +19,20 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from cxr.paths import Problem, display_path
 
 COMMENT = "SYNTHETIC practice set"
-CARD = "practice.json"  # in a set's folder: what was drawn there
+CARD = "drawn.json"  # in a set's folder: what was drawn there
+QUICK: dict[str, dict] = {  # parameters of a run on a tiny drawn set, to see that the chain holds
+    "02": {"BODY_EPOCHS": 1},
+    "03": {"LUNG_EPOCHS": 1, "STRESS_DRAWS": 2, "SWAP_DRAWS": 1},
+    "04": {"EPOCHS": 2, "SEEDS": 2, "ABLATION_SEEDS": 1, "ABLATION_EPOCHS": 1},
+    "05": {"RESAMPLES": 200},
+    "06": {"RESAMPLES": 200},
+    "07": {"BACKBONES": "MobileNetV2 0.35", "SEEDS": 2, "TUNING_EPOCHS": 2, "IMAGE_SIZE": 96, "RESAMPLES": 200},
+    "08": {"SEEDS": 2, "EPOCHS": 1, "TUNING_EPOCHS": 1, "RESAMPLES": 200},
+    "10": {"RESAMPLES": 200, "LABELLED": [8], "DRAWS": 2},
+    "A3": {"RESAMPLES": 200},
+    "A4": {"RESAMPLES": 200, "LABELLED": [8], "DRAWS": 2},
+}
+QUICK["07"] |= {"BATCH_SIZE": 4, "TUNING_RATE": 1e-6}
 MASKS = "lung_masks.npz"  # beside it: where the lungs are, as for the real films
 SIDE = 160  # of a mask, pixels
 VERSION = 2  # raise it whenever the same seed gives other pictures or masks
@@ -286,44 +296,43 @@ def _write(path, film, key, seed):
 
 
 def draw(folder, images=600, seed=0):
-    """Draw a practice set of `images` files, at least 40, or return at once where `folder` already holds this one.
+    """Draw `images` films, at least 40, into a new or empty folder, or return at once where it holds this set already.
 
-    The same seed and number give the same bytes. `folder` is new, empty, or has another practice set, which is
-    replaced; a `Problem` if it holds other files. Returned with ``{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`` in it,
-    and ``lung_masks.npz``, as it comes with the real films: ``path``, ``bits`` (packed masks) and ``side``.
+    Returned with ``{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`` in it, and ``lung_masks.npz``, as it comes with the
+    real films: ``path``, ``bits`` (packed masks) and ``side``. The same seed and number give the same bytes.
     """
     folder, films = Path(folder).resolve(), plan(images, seed)
-    card = json.dumps({"what": COMMENT, "images": images, "seed": seed, "version": VERSION})
-    old, own = (folder / CARD).read_text() if (folder / CARD).is_file() else "{}", (folder / CARD, folder / MASKS)
-    if old == card and all(path.is_file() for path in (folder / MASKS, *(folder / film.path for film in films))):
+    card = json.dumps({"images": images, "seed": seed, "version": VERSION})
+    if (folder / CARD).is_file() and (folder / CARD).read_text() == card:
         return folder
-    there = [path for path in folder.rglob("*") if path.is_file() and (old == "{}" or path not in own)]
-    if len(there) > json.loads(old).get("images", 0):
-        raise Problem(f"{display_path(folder)} holds files that are no practice set: name a new or empty folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        part, bits = Path(scratch) / "part", []
-        for key, film in enumerate(films):
-            if film.copy:
-                shutil.copyfile(part / films[key - 1].path, part / film.path)
-                bits.append(bits[-1])
-            else:
-                bits.append(_write(part / film.path, film, key, seed))
-        names = np.array([film.path for film in films])
-        np.savez_compressed(part / MASKS, path=names, bits=np.stack(bits), side=np.array(SIDE))
-        (part / CARD).write_text(card)
-        if folder.exists():
-            folder.rename(Path(scratch) / "past")
-        part.rename(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise Problem(f"{display_path(folder)} is not empty: name a new or empty folder.")
+    bits = []
+    for key, film in enumerate(films):
+        if film.copy:
+            shutil.copyfile(folder / films[key - 1].path, folder / film.path)
+            bits.append(bits[-1])
+        else:
+            bits.append(_write(folder / film.path, film, key, seed))
+    names = np.array([film.path for film in films])
+    np.savez_compressed(folder / MASKS, path=names, bits=np.stack(bits), side=np.array(SIDE))
+    (folder / CARD).write_text(card)
     return folder
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser("python -m cxr.project.practice", description="Draw a synthetic practice set.")
-    parser.add_argument("folder")
-    parser.add_argument("--images", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=0)
-    try:
-        print(f"A {COMMENT} is in {display_path(draw(**vars(parser.parse_args())))}.")
-    except Problem as problem:
-        raise SystemExit(f"Problem: {problem}") from None
+def noise_weights(folder):
+    """Weights for 07 and 08 on drawn films, in place of ImageNet's: of a network that has met noise alone."""
+    from cxr.backend import keras
+
+    path = folder / "mobilenet_v2_0.35_96.weights.h5"
+    if not path.exists():
+        keras.utils.set_random_seed(0)
+        network = keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, include_top=False, weights=None)
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.5
+        for seed in range(8):
+            network(keras.random.normal((16, 96, 96, 3), seed=seed), training=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        network.save_weights(path)
+    return folder

@@ -1,26 +1,59 @@
-"""The chain: each notebook is a step that reads the artifacts of the steps before it and writes its own.
+"""The chain: each notebook is a step that reads artifacts of the steps before it and writes its own.
 
 An artifact carries the number of the notebook that makes it (``02_split.csv`` comes from ``02_explore.ipynb``).
-Beside its artifacts a step leaves ``NN_lineage.json``: the sha256 of every file it read and wrote. A later step
-follows these back to the start before it reads anything, so it never runs on a half-finished or older chain.
+Beside its artifacts a step leaves ``NN_lineage.json``: a hash of its code and the sha256 of each file that it read and
+wrote. A later step follows these back to the start before it reads anything. The test folder opens through `TestPart`
+alone, which writes a line into a ledger first and keeps the answers.
 """
 
 import hashlib
 import json
+import re
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from . import fingerprint
+from . import keys
 from .paths import ROOT, Problem, atomic_write, display_path, results_dir
 
-# Columns that stay text on reading whatever is in them: else patients 007 and 7 become one, and 1e5 a number.
+# Columns that stay text on reading: else patients 007 and 7 become one, and 1e5 a number.
 TEXT = ("path", "folder", "class_name", "subtype", "patient", "mode", "sha256", "split", "reason")
-CARD = "MODEL_CARD.md"  # the one artifact that carries no number, because it is known by this name
 PARTS = ("dataset", "reads", "writes")  # of a lineage record
+LEDGER = ["when", "code", "notebook", "data_set", "images", "pixels", "networks", "why"]
+SEPARATOR = "; "
+
+
+def notebooks(folder: Path = ROOT / "notebooks") -> dict[str, Path]:
+    """The notebooks by number, in order: ``NN_name.ipynb``, then ``appendix/AN_name.ipynb``."""
+    found = [*sorted(folder.glob("[0-9][0-9]_*.ipynb")), *sorted(folder.glob("appendix/A[0-9]_*.ipynb"))]
+    return {path.name[:2]: path for path in found}
+
+
+def code_cells(notebook: Path, tag: str = "") -> list[str]:
+    """The code cells of a notebook, or those with this tag."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = [one for one in cells if not tag or tag in one["metadata"].get("tags", [])]
+    return ["".join(one["source"]) for one in tagged if one["cell_type"] == "code"]
+
+
+def code_of(notebook: Path) -> str:
+    """Hash of the code behind a notebook's numbers, 12 hex digits: its cells and the modules that they import.
+
+    Comments, layout, docstrings, text, the setup cell, and what a cell only prints or displays have no part in it.
+    """
+    cells = [cell for cell in code_cells(notebook) if "google.colab" not in cell]
+    source = "\n".join(re.sub(r"^( *)[%!].*", r"\1pass", cell, flags=re.M) for cell in cells)
+    said = ("print(", "display(", "Markdown(")
+    lines = [line for line in keys.statements(source) if not line.startswith(said)]
+    code = {"cells": "\n".join(lines)} | keys.with_imports(keys.imported(source))
+    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _read(path: Path, parse: Callable):
@@ -32,91 +65,131 @@ def _read(path: Path, parse: Callable):
     except FileNotFoundError:
         raise Problem(f"{what} is missing: {run} to its end, it writes it.") from None
     except ValueError:
-        raise Problem(f"{what} is not readable JSON: {run} again, it writes it anew.") from None
-    except OSError as why:
-        raise Problem(
-            f"{what} can't be read ({why.strerror}): make it readable, or delete it and {run} again."
-        ) from None
+        raise Problem(f"{what} is not readable JSON: {run} again, it writes it.") from None
+    except OSError as error:
+        remedy = f"make it readable, or delete it and {run} again"
+        raise Problem(f"{what} can't be read ({error.strerror}): {remedy}.") from None
 
 
-def file_sha256(path: Path) -> str:
-    """Fingerprint of a file; a Problem where it can't be read."""
+@lru_cache(4096)
+def _sha256(path: Path, inode: int, mtime_ns: int, size: int) -> str:
     return _read(path, lambda stream: hashlib.file_digest(stream, "sha256").hexdigest())
 
 
-def _load_table(path: Path, *text: str) -> pd.DataFrame:
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, computed once for each state of it; a Problem where it can't be read."""
+    stat = _read(path, lambda _: path.stat())
+    return _sha256(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+def load_table(path: Path, *text: str) -> pd.DataFrame:
+    """A CSV as it was written: empty text stays empty text, and the columns of `TEXT` and `text` are text."""
     return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys((*TEXT, *text), str))
-
-
-def _kilobytes(path: Path) -> str:
-    return f"{max(path.stat().st_size // 1024, 1):,}\N{NO-BREAK SPACE}kB"
 
 
 def _maker(name: str) -> str:
     """File name of the notebook that makes an artifact: "02_split.csv" -> "02_explore.ipynb"."""
-    return getattr(fingerprint.notebooks().get(name[:2]), "name", f"notebook {name[:2]}")
+    return getattr(notebooks().get(name[:2]), "name", f"notebook {name[:2]}")
 
 
-def check(name: str) -> dict:
+def record(number: str) -> dict:
+    """The lineage record of a notebook; a `Problem` where it can't be read."""
+    path = results_dir() / f"{number}_lineage.json"
+    found = _read(path, json.load)
+    if not (isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in PARTS)):
+        maker = _maker(path.name)
+        raise Problem(f"{display_path(path)} does not say what {maker} read and wrote: run {maker} again.")
+    return found
+
+
+def stale(notebook: Path) -> bool:
+    """Whether a notebook's results come from other code than today's, unless `make same` accepted that."""
+    found, now = record(notebook.name[:2]), code_of(notebook)
+    return now not in (found.get("code"), found.get("accepted", {}).get("code"))
+
+
+def check(name: str, checked: set[str] | None = None) -> dict:
     """Follow the artifact `name` back to the start of the chain; returns the lineage record of the step that wrote it.
+
     A `Problem` if it is missing, was changed after it was written, or was made from an input that has changed since.
     """
-    path, record, maker = results_dir() / name, results_dir() / f"{name[:2]}_lineage.json", _maker(name)
+    checked = set() if checked is None else checked
+    path, maker = results_dir() / name, _maker(name)
     if not path.exists():
         raise Problem(f"{display_path(path)} is missing: run {maker} first, it makes it.")
-    lineage = _read(record, json.load)
-    if not (isinstance(lineage, dict) and all(isinstance(lineage.get(part), dict) for part in PARTS)):
-        raise Problem(f"{display_path(record)} does not say what {maker} read and wrote: run {maker} again.")
+    lineage = record(name[:2])
     if lineage["writes"].get(name) != file_sha256(path):
         changed = f"{display_path(path)} is not what {maker} last finished writing"
         raise Problem(f"{changed} (it was edited, or the run was cut short): run {maker} again.")
     for source, sha256 in lineage["reads"].items():
-        check(source)
+        if source not in checked:
+            check(source, checked)
         if file_sha256(results_dir() / source) != sha256:
             raise Problem(f"{display_path(path)} was made from an older {source}: run {maker} again.")
+    checked.add(name)
     return lineage
 
 
 class Step:
-    """What the notebook called `name`, such as ``"02_explore"``, reads and writes in the results folder."""
+    """What the notebook called `name`, such as ``"02_explore"``, reads and writes in the results folder.
+
+    ``dataset`` says what the images are (name, sample, images); 01 sets it, later steps read it.
+    """
 
     def __init__(self, name: str):
-        self.name, self.number, self.reads, self.writes = name, name[:2], dict[str, str](), dict[str, str]()
-        self.dataset: dict = {}  # what the images are: name, synthetic, images; 01 sets it, later steps read it
+        self.name, self.number, self.dataset = name, name[:2], dict[str, Any]()
+        self.reads, self.earlier_reads, self.writes = dict[str, str](), dict[str, str](), dict[str, str]()
+        self._closing: list[Callable[[], None]] = []
+        notebook = notebooks().get(self.number)
+        self.code = code_of(notebook) if notebook and notebook.stem == name else ""
 
     def path(self, name: str) -> Path:
         """The checked path of an earlier step's artifact; it is noted as one that this step read."""
+        assert name[:2] != self.number, f"{name} is of this step: Step.earlier reads what an earlier run left"
         self.dataset = check(name)["dataset"]
         self.reads[name] = file_sha256(results_dir() / name)
         return results_dir() / name
 
+    def earlier(self, name: str) -> Path | None:
+        """Where an earlier run left an artifact of this step or of a later one, here or in the project; noted, too.
+
+        None where there is none, which is noted as well. It may be of any age: nothing is checked.
+        """
+        path = next(filter(Path.is_file, (results_dir() / name, ROOT / "results" / name)), None)
+        self.earlier_reads[name] = file_sha256(path) if path else "not there"
+        return path
+
     def read(self, name: str) -> Any:
         """Read an earlier step's ``.csv`` as a DataFrame (empty text stays empty text) or ``.json`` as a dict."""
         path = self.path(name)
-        return _load_table(path) if path.suffix == ".csv" else _read(path, json.load)
+        return load_table(path) if path.suffix == ".csv" else _read(path, json.load)
 
     def keep(self, name: str, **columns: str) -> pd.DataFrame | None:
-        """The table `name` of an earlier run from the same images and inputs, with these values all down, or None."""
-        path, record = results_dir() / name, results_dir() / f"{self.number}_lineage.json"
-        there = path.exists() and record.exists()
-        lineage, sha256 = (_read(record, json.load), file_sha256(path)) if there else ({}, "")
-        before = (lineage.get("dataset"), lineage.get("reads"), lineage.get("writes", {}).get(name))
-        table = _load_table(path, *columns) if before == (self.dataset, self.reads, sha256) else None
-        fits = table is not None and all(x in table and (table[x] == value).all() for x, value in columns.items())
-        self.writes |= {name: sha256} if fits else {}
-        return table if fits else None
+        """The table `name` of an earlier run by the same code from the same inputs, with these values, or None."""
+        path, sha256 = results_dir() / name, ""
+        if path.exists() and (results_dir() / f"{self.number}_lineage.json").exists():
+            before, sha256 = record(self.number), file_sha256(path)
+            codes = {before.get("code"), before.get("accepted", {}).get("code")}
+            same = [before[part] == getattr(self, part) for part in ("dataset", "reads")]
+            if all(same) and self.code in codes and before["writes"].get(name) == sha256:
+                table = load_table(path, *columns)
+                if all(column in table and (table[column] == value).all() for column, value in columns.items()):
+                    self.writes[name] = sha256
+                    return table
+        return None
 
     def write(self, name: str, content: pd.DataFrame | dict | str | bytes | Callable[[Path], object]) -> None:
         """Write an artifact whole or not at all; a `Problem` where the results folder can't be written.
-        `content` may also be a Figure, which is marked where the images are synthetic, or a function of the path.
+
+        `content` may also be a Figure, which is marked where the images are a sample, or a function of the path.
         """
-        assert name.startswith(self.number + "_") or name == CARD, f"{name} does not carry the number of {self.name}"
+        assert name.startswith(self.number + "_"), f"{name} does not carry the number of {self.name}"
         folder = results_dir()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(folder / name) as unfinished:
                 self._save(unfinished, content)
-                sha256 = file_sha256(unfinished)
+                sha256 = hashlib.sha256(unfinished.read_bytes()).hexdigest()
             self.writes[name] = sha256
         except OSError as error:
             reason = error.strerror or str(error).replace(str(folder), display_path(folder))
@@ -127,30 +200,138 @@ class Step:
         if isinstance(content, dict):
             content = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         if isinstance(content, str):
-            path.write_text(content, encoding="utf-8")
+            path.write_text(content, encoding="utf-8", newline="\n")
         elif isinstance(content, bytes):
             path.write_bytes(content)
         elif isinstance(content, pd.DataFrame):
             content.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
         elif hasattr(content, "savefig"):
-            if self.dataset.get("synthetic"):
-                mark = dict(fontsize=min(40, 7 * content.get_figwidth()), color="crimson", weight="bold")
-                content.text(0.5, 0.5, "SYNTHETIC", alpha=0.25, rotation=20, ha="center", va="center", **mark)
+            if self.dataset.get("sample"):
+                content.text(0, 1, "SAMPLE", fontsize=11, color="crimson", weight="bold", ha="left", va="top")
             content.savefig(path, dpi=150, bbox_inches="tight", facecolor="white", metadata={"Software": None})
         else:
             content(path)
 
-    def written(self, name: str) -> Path:
-        """Where an artifact that this step wrote lies."""
-        assert name in self.writes, f"{self.name} has not written {name}"
-        return results_dir() / name
-
     def done(self) -> None:
         """Close the step: write its lineage, and list what it wrote."""
-        notebook = ROOT / "notebooks" / f"{self.name}.ipynb"
-        code, writes = fingerprint.code(notebook) if notebook.exists() else {}, dict(self.writes)
-        record = dict(notebook=self.name, code=code, dataset=self.dataset, reads=self.reads, writes=writes)
-        self.write(f"{self.number}_lineage.json", record)
-        sizes = [f"{name}\N{NO-BREAK SPACE}({_kilobytes(results_dir() / name)})" for name in writes]
-        said = f"{display_path(results_dir())}/: {', '.join(sizes)}"
-        print(textwrap.fill(said, 88, break_long_words=False, break_on_hyphens=False))
+        for close in self._closing:
+            close()
+        writes = dict(self.writes)
+        lineage = {"notebook": self.name, "code": self.code, "dataset": self.dataset, "reads": self.reads}
+        lineage |= {"earlier": self.earlier_reads} if self.earlier_reads else {}
+        self.write(f"{self.number}_lineage.json", lineage | {"writes": writes})
+        sizes = {name: max((results_dir() / name).stat().st_size // 1024, 1) for name in writes}
+        listed = ", ".join(f"{name}\N{NO-BREAK SPACE}({size:,}\N{NO-BREAK SPACE}kB)" for name, size in sizes.items())
+        text = f"{display_path(results_dir())}/: {listed}"
+        print(textwrap.fill(text, 88, break_long_words=False, break_on_hyphens=False))
+
+
+def ledger(number: str, data_set: str = "") -> pd.DataFrame:
+    """The test ledger of a notebook, or its lines of one data set; empty where it never scored a test folder.
+
+    A `Problem` where the file is there but is no ledger.
+    """
+    path = results_dir() / f"{number}_test_ledger.csv"
+    if not path.exists():
+        return pd.DataFrame(columns=LEDGER)
+    remedy = "take it back from the repository (git checkout), or move it away."
+    try:
+        found = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise Problem(f"{display_path(path)} can't be read ({error}): {remedy}") from None
+    if list(found) != LEDGER:
+        raise Problem(f"{display_path(path)} has other columns than {', '.join(LEDGER)}: {remedy}")
+    return found[found.data_set == data_set].reset_index(drop=True) if data_set else found
+
+
+def add_to_ledger(step: Step, images: int, pixels: str, networks: dict[str, str], why: str) -> pd.DataFrame:
+    """Note that `networks` (name and hash of the weights) are about to be scored on `pixels`, unless a line says so.
+
+    Returns the whole ledger. A `Problem` where `why` is empty or the ledger can't be read.
+    """
+    if not why.strip():
+        raise Problem(f"WHY in the parameters of {step.name}.ipynb is empty: say why the test folder is scored.")
+    lines, named = ledger(step.number), [f"{name}:{weights[:12]}" for name, weights in networks.items()]
+    known = {one for line in lines.networks[lines.pixels == pixels] for one in line.split(SEPARATOR)}
+    if fresh := [one.rpartition(":")[0] for one in named if one not in known]:
+        line = {
+            "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+            "code": step.code,
+            "notebook": step.name,
+            "data_set": step.dataset.get("name", ""),
+            "images": str(images),
+            "pixels": pixels,
+            "networks": SEPARATOR.join(named),
+            "why": f"{why} (new: {', '.join(fresh)})" if len(lines) else why,
+        }
+        lines = pd.concat([lines, pd.DataFrame([line])], ignore_index=True)[LEDGER]
+    step.write(f"{step.number}_test_ledger.csv", lines)
+    return lines
+
+
+@dataclass
+class Part:
+    """The X-rays of one split: ``table`` (a row a film) and ``pictures`` (uint8, shape (images, size, size))."""
+
+    table: pd.DataFrame
+    pictures: np.ndarray
+
+    @property
+    def label(self) -> np.ndarray:
+        """0 normal, 1 any other class; float32, shape (images,)."""
+        return self.table.label.to_numpy("float32")
+
+
+class TestPart(Part):
+    """The official test folder, opened: ``ledger`` has the scorings of this data set by this notebook.
+
+    Answers are kept in ``NN_test_scores.csv``, in columns ``name @key``; a key is of all that an answer depends on, so
+    what has been asked before is read from there.
+    """
+
+    __test__ = False  # no class of tests, whatever its name
+
+    def __init__(self, table: pd.DataFrame, load: Callable, step: Step, pixels: str, networks: dict, why: str):
+        add_to_ledger(step, len(table), pixels, networks, why)  # the line comes first
+        self.ledger = ledger(step.number, step.dataset.get("name", ""))
+        self._step, self._name, self._used = step, f"{step.number}_test_scores.csv", {"path"}
+        self._scores, path = table[["path"]].copy(), results_dir() / self._name
+        if path.exists():
+            known = load_table(path)
+            self._scores = known if known.path.tolist() == table.path.tolist() else self._scores
+        step._closing.append(self._close)
+        super().__init__(table, load())
+
+    def _close(self) -> None:
+        self._scores = self._scores[[column for column in self._scores if column in self._used]]
+        self._step.write(self._name, self._scores)
+
+    def answers(self, name: str, ask: Callable[[], np.ndarray], *depends) -> np.ndarray:
+        """What `ask` returns for the test films, asked only where it is not kept.
+
+        Its shape is (images,) or (images, outputs). `depends` is all that it depends on: values, arrays, networks, and
+        functions, classes or modules.
+        """
+        code = [one for one in depends if callable(one) and not hasattr(one, "get_weights") or hasattr(one, "__file__")]
+        key = keys.cache_key(*[one for one in depends if not any(one is other for other in code)], code=code)
+        pattern = rf"{re.escape(name)}( \d+)? @{key}"
+        columns = [column for column in self._scores if re.fullmatch(pattern, column)]
+        if not columns:
+            found = np.asarray(ask())
+            outputs = [""] if found.ndim == 1 else [f" {i}" for i in range(found.shape[1])]
+            columns = [f"{name}{output} @{key}" for output in outputs]
+            new = pd.DataFrame(found.reshape(len(self.table), -1), columns=columns)
+            self._scores = pd.concat([self._scores, new], axis=1)
+            self._step.write(self._name, self._scores)
+        self._used |= set(columns)
+        found = self._scores[columns].to_numpy()
+        return found[:, 0] if columns == [f"{name} @{key}"] else found
+
+    def scores(self, name: str, network, pictures: np.ndarray | None = None, batch_size: int = 128) -> np.ndarray:
+        """Probability of pneumonia by `network` (`metrics.predict`), of other `pictures` of the same films if given."""
+        from . import metrics
+
+        pictures = self.pictures if pictures is None else pictures
+        return self.answers(
+            name, lambda: metrics.predict(network, pictures, batch_size), network, pictures, metrics.predict
+        )

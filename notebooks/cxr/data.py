@@ -11,9 +11,7 @@ import numbers
 import os
 import re
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +19,10 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from sklearn.model_selection import StratifiedGroupKFold
 
-from . import download, images, ledger, metrics
-from .chain import Step
+from . import download, images
+from .chain import Part, Step, TestPart
 from .download import HANDLE
-from .paths import Problem, display_path, results_dir
+from .paths import Problem, display_path
 
 FORMATS = {".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".dcm": "DICOM", ".dicom": "DICOM"}
 COMMENT = "SYNTHETIC practice set"  # in the JPEG comment of drawn films
@@ -428,59 +426,6 @@ def flow(manifest: pd.DataFrame, table: pd.DataFrame, left_out: pd.DataFrame) ->
     return places | {part: count(table[table.split == part]) for part in ("train", "val", "test")}
 
 
-@dataclass
-class Part:
-    """The X-rays of one split: ``table`` (a row a film) and ``pictures`` (uint8, shape (images, size, size))."""
-
-    table: pd.DataFrame
-    pictures: np.ndarray
-
-    @property
-    def label(self) -> np.ndarray:
-        """0 normal, 1 any other class; float32, shape (images,)."""
-        return self.table.label.to_numpy("float32")
-
-
-class TestPart(Part):
-    """The official test folder, opened: each network is asked once, and its answers are kept.
-
-    They lie in ``NN_test_scores.csv``, one column a network. Where the ledger says that the same networks have seen the
-    same pictures before, the answers come from there. ``ledger`` has all scorings of this notebook.
-    """
-
-    __test__ = False  # no class of tests, whatever its name
-
-    def __init__(self, table: pd.DataFrame, load: Callable, step: Step, pixels: str, networks: dict, why: str):
-        self._step, self._name = step, f"{step.number}_test_scores.csv"
-        path, self._scores = results_dir() / self._name, table[["path"]].copy()
-        if ledger.seen(step.number, pixels, networks) and path.exists():
-            known = pd.read_csv(path, keep_default_na=False, dtype={"path": str})
-            self._scores = known if known.path.tolist() == table.path.tolist() else self._scores
-        step.write(self._name, self._scores)  # before the line: older scores never pass for new ones
-        self.ledger = ledger.append(step, len(table), pixels, networks, why)
-        super().__init__(table, load())
-
-    def once(self, name: str, ask: Callable[[], np.ndarray]) -> np.ndarray:
-        """What `ask` returns for the test films, asked only where it is not known yet.
-
-        Its shape is (images,), kept in the column `name`, or (images, outputs), in ``name 0``, ``name 1``, ...
-        """
-        columns = [column for column in self._scores if re.fullmatch(rf"{re.escape(name)}( \d+)?", column)]
-        if not columns:
-            found = np.asarray(ask())
-            columns = [name] if found.ndim == 1 else [f"{name} {i}" for i in range(found.shape[1])]
-            new = pd.DataFrame(found.reshape(len(self.table), -1), columns=columns)
-            self._scores = pd.concat([self._scores, new], axis=1)
-        self._step.write(self._name, self._scores)
-        found = self._scores[columns].to_numpy()
-        return found[:, 0] if columns == [name] else found
-
-    def scores(self, name: str, network, pictures: np.ndarray | None = None, batch_size: int = 128) -> np.ndarray:
-        """Probability of pneumonia by `network` (`metrics.predict`), of other `pictures` of the same films if given."""
-        shown_films = self.pictures if pictures is None else pictures
-        return self.once(name, lambda: metrics.predict(network, shown_films, batch_size))
-
-
 class Dataset:
     """The X-rays behind ``01_manifest.csv`` and ``02_split.csv``: train and validation at once, test under seal.
 
@@ -526,7 +471,7 @@ class Dataset:
 
         `size` is the side of the pictures, in pixels; of a list, ``pictures`` is a dict by size. `networks` has the
         fingerprint of the weights (`training.weights_fingerprint`) of all that are about to be scored, by name, and
-        `why` goes into the ledger. A Problem as of `ledger.append` and `images.load`.
+        `why` goes into the ledger. A Problem as of `chain.add_to_ledger` and `images.load`.
         """
         table, sizes = self.rows("test"), [size] if isinstance(size, int) else size
 
