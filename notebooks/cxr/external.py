@@ -1,6 +1,5 @@
 """Films of another hospital: a folder of them, labelled or not, read, held against home, and answered."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -14,183 +13,29 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
-from . import films, metrics
+from . import metrics
 from .backend import keras
 from .calibration import logit
-from .data import class_folders, patient_of
+from .data import list_folder as survey
+from .data import read_films as load
+from .images import AGES
 from .metrics import checked, youden_threshold
 from .ood import OODDetector
-from .paths import Problem, cache_dir, display_path, external_dir, resolve
+from .paths import Problem, cache_dir, external_dir, resolve
 from .shortcuts import WORDS
 
-MOST_CLASSES = 20  # more folders than that are no classes, but patients or visits
-PATH = ("path", "file", "filename", "image_id")  # what a column with a film's name may be called
-PATIENT = ("patient", "patient_id", "patientid", "subject_id")
-ALSO = {"view": ("view", "projection"), "age": ("age",), "source": ("source",), "license": ("license", "licence")}
 WHOSE = {"hannover": "Hannover Medical School, ml-workgroup"}  # a source as its licence wants it named
 SIDES = {"all": [0, 1], "normal": [0], "other": [1]}  # labels of the films at home that are compared
 
 
-# --- the folder ------------------------------------------------------------------------------------------------
-
-
 def place(folder: str) -> Path | None:
-    """The folder that the parameter FOLDER names, else that of ``CXR_EXTERNAL_DIR``; None where neither is set.
-
-    A Problem where it is not there.
-    """
-    found = resolve(folder) if folder else external_dir()
-    if found is not None and not found.is_dir():
-        setting = "FOLDER" if folder else "CXR_EXTERNAL_DIR"
-        raise Problem(f"{display_path(found)} is not there: set {setting} to a folder of films, or leave it empty.")
-    return found
-
-
-def survey(folder: str | Path) -> pd.DataFrame:
-    """The pictures in `folder`: in one sub-folder for each class, that of the healthy called normal, or all in one.
-
-    There may be one class or many; without sub-folders nobody knows who is ill. A CSV in the folder, or beside it, says
-    whose film each file is: a column ``path`` (or ``file``, ``filename``, ``image_id``) with the file's path from the
-    CSV or from `folder`, or its name alone, with its ending or without, and a column ``patient`` (or ``patient_id``).
-    It may also have ``view``, ``age``, ``source`` and ``license``, which are passed on.
-
-    Returns
-    -------
-    DataFrame
-        One row a file: ``path`` (posix, below `folder`), ``class_name`` (empty where not known), ``label`` (Int64: 0
-        normal, 1 any other class, missing where not known) and ``patient`` (by the CSV; else by the file's name where
-        it is like Kaggle's; else each file is a patient).
-
-    Raises
-    ------
-    Problem
-        The folder is not there, it or a class has no picture, there are films beside normal/, more than twenty classes,
-        films of one patient alone, or a CSV in it that is wrong.
-    """
-    folder = resolve(folder)
-    if not folder.is_dir():
-        raise Problem(f"{display_path(folder)} is not there: set FOLDER to a folder of films.")
-    found = films.collect(folder)
-    classes, loose = class_folders(folder), [path for path in found if path.parent == folder]
-    if loose and "normal" in {place.name.lower() for place, _ in classes}:
-        raise Problem(
-            f"{display_path(folder)} holds films beside normal/, such as {loose[0].name}: move them into a folder of their "
-            "class, or all films into one folder where it is not known."
-        )
-    if not loose and len(classes) > MOST_CLASSES:
-        raise Problem(
-            f"{display_path(folder)} holds {len(classes)} folders, too many to be classes: put the films into normal/ and a "
-            "folder for each other class, or all into one folder where it is not known."
-        )
-    if loose:
-        rows = [(path.relative_to(folder).as_posix(), "", None) for path in found]
-    else:
-        rows = [(p.relative_to(folder).as_posix(), one.name, y) for one, y in classes for p in films.collect(one)]
-    table = pd.DataFrame(rows, columns=["path", "class_name", "label"]).astype({"label": "Int64"})
-    told = _told(folder, table.path)
-    table["patient"] = told.pop("patient").fillna(table.path.map(_bare).map(patient_of))
-    table = table.join(told)
-    if table.patient.nunique() < 2:
-        raise Problem(f"{display_path(folder)} holds films of one patient alone: add films of others.")
-    return table
-
-
-def _bare(path: str) -> str:
-    return re.sub(f"({'|'.join(map(re.escape, films.SUFFIXES))})$", "", path, flags=re.IGNORECASE)
-
-
-def _column(table: pd.DataFrame, names: tuple[str, ...]) -> str | None:
-    """Which column of `table` is called so, in any letter case."""
-    called = {column.strip().lower(): column for column in reversed(table.columns)}
-    return next((called[name] for name in names if name in called), None)
-
-
-def _told(folder: Path, paths: pd.Series) -> pd.DataFrame:
-    """What a CSV says of the files at `paths` below `folder`: ``patient``, missing where it does not, and `ALSO`."""
-    nothing = pd.DataFrame({"patient": pd.Series(pd.NA, paths.index, object)})
-    for home in (folder, folder.parent):
-        for file in sorted(home.glob("*.csv")):
-            remedy = "correct it (columns path and patient, and view, age, source, license if you like; a row a file)"
-            try:
-                table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", nrows=100_000)
-            except (OSError, ValueError):
-                if home != folder:
-                    continue
-                raise Problem(f"{display_path(file)} is no table in UTF-8 with commas between columns: {remedy}.") from None
-            path, patient = _column(table, PATH), _column(table, PATIENT)
-            if path is None or patient is None:
-                if home == folder and file.name == "metadata.csv":
-                    raise Problem(f"{display_path(file)} has the columns {', '.join(table)}: {remedy}.")
-                continue
-            table = table.fillna("").apply(lambda column: column.str.strip())
-            table = table.drop_duplicates([path, patient], ignore_index=True)
-            row = _matched(table[path], folder, home, paths)
-            if row.isna().all() or home != folder and row.isna().mean() > 0.5:
-                if file == folder / "metadata.csv":
-                    raise Problem(f"{display_path(file)} has no row for any film of {display_path(folder)}: {remedy}.")
-                continue
-            wanted = {"patient": patient} | {name: _column(table, names) for name, names in ALSO.items()}
-            told = pd.DataFrame({name: row.map(table[c]) for name, c in wanted.items() if c is not None})
-            told["patient"] = told.patient.replace("", pd.NA)
-            if told.patient[row.notna()].isna().any():
-                unnamed = paths[row.notna() & told.patient.isna()].iloc[0]
-                raise Problem(f"{display_path(file)} names no patient for {unnamed}: {remedy}.")
-            return told.fillna({name: "" for name in told if name != "patient"})
-    return nothing
-
-
-def _matched(said: pd.Series, folder: Path, home: Path, paths: pd.Series) -> pd.Series:
-    """The row of a CSV in `home` for each of the `paths` below `folder`, or missing.
-
-    A Problem where a CSV in `folder` has two; one beside it that has is of something else.
-    """
-    inside = folder.relative_to(home).as_posix() if home != folder else "."
-    asked = [paths, inside + "/" + paths, paths.str.rpartition("/")[2]]
-    asked += [one.map(_bare) for one in asked]
-    row = pd.Series(np.nan, paths.index)
-    for names in asked:
-        found = said[said.isin(names)]
-        if found.duplicated().any() and home != folder:
-            continue
-        if found.duplicated().any():
-            twice = found[found.duplicated()].iloc[0]
-            raise Problem(f"A CSV of {display_path(folder)} has two rows for {twice}: delete one of them.")
-        if names.is_unique:
-            row = row.fillna(names.map(pd.Series(found.index, found.to_numpy(), dtype=float)))
-    return row
+    """The folder that the parameter FOLDER names, else that of ``CXR_EXTERNAL_DIR``; None where neither is set."""
+    return resolve(folder) if folder else external_dir()
 
 
 def enough(table: pd.DataFrame) -> bool:
     """Whether `table`, with ``label`` and ``patient``, has two patients of each class, which figures need."""
     return bool(table.groupby("label").patient.nunique().reindex([0, 1], fill_value=0).min() >= 2)
-
-
-def load(table: pd.DataFrame, folder: str | Path, size: int) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """Read every file of `table` (from `survey`) as `films.read` does, and set those aside that can't be read.
-
-    Returns
-    -------
-    read : DataFrame
-        Rows of `table` with a new index, and ``reason``: why the film must not be judged (colour, or what the header of
-        a DICOM file says), else empty. A Problem where no file can be read.
-    pixels : ndarray of uint8, shape (len(read), size, size)
-    broken : DataFrame
-        ``path`` and ``reason`` of what can't be read.
-    """
-    read, broken = [], []
-    for path in table.path:
-        try:
-            read.append(films.read(resolve(folder) / path, size))
-        except Problem as problem:
-            broken.append((path, str(problem)))
-    broken = pd.DataFrame(broken, columns=["path", "reason"])
-    table = table[~table.path.isin(broken.path)].reset_index(drop=True).assign(reason=[film.reason for film in read])
-    if not read:
-        raise Problem(
-            f"{display_path(resolve(folder))} holds no film that can be read ({len(broken)} files can't, such as: "
-            f"{broken.reason.get(0, '')}): replace them, or add others."
-        )
-    return table, np.stack([film.pixels for film in read]), broken
 
 
 def ask(
@@ -209,7 +54,7 @@ def ask(
     broken : DataFrame
         As of `load`.
     """
-    films, pictures, broken = load(survey(folder), folder, size)
+    films, pictures, broken = load(survey(folder), folder, size, AGES)
     films["reason"] = [said or looks for said, looks in zip(films.reason, detector.predict(pictures))]
     films["probability"] = metrics.predict(network, pictures)
     return films.assign(passes=films.reason == ""), pictures, broken

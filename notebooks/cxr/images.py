@@ -1,46 +1,226 @@
-"""From files to arrays: decode each X-ray once, and keep the result.
+"""From files to arrays: the one reader of films, for training, prediction and folders of other hospitals.
 
-Everything here is NumPy and Pillow, which learns to open DICOM here. A batch is ``uint8`` of shape ``(images, size,
-size)``, 0 black to 255 white.
+Everything here is NumPy and Pillow, which learns to open DICOM. A batch is ``uint8`` of shape ``(images, size, size)``,
+0 black to 255 white. A Problem of `decode` and `opened` begins after the file's name: who knows it puts it in front.
 """
 
 import hashlib
 import io
 import os
+import re
+import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from .dicom import DicomFile, is_dicom
-from .paths import Problem, atomic_write, cache_dir, display_path
+from .keys import cache_key
+from .paths import Problem, atomic_write, cache_dir, display_path, resolve
 
-DECODER = 1  # raise it when `decode` changes, so that old caches are not read
-Image.preinit()  # its usual formats are tried first
-Image.register_open(DicomFile.format, DicomFile)
+FORMATS = dict.fromkeys((".jpeg", ".jpg", ".jfif"), "JPEG") | dict.fromkeys((".tif", ".tiff"), "TIFF")
+FORMATS |= {".png": "PNG", ".bmp": "BMP", ".webp": "WEBP", ".dcm": "DICOM", ".dicom": "DICOM"}
+SMALLEST = 32  # pixels; below this no rib can be seen
+COLOURED = 0.05  # mean distance of the strongest and the weakest channel, of their range: more is no radiograph
+MASKS = re.compile(r"(?<![a-z])(masks?|segmentations?)(?![a-z])|masks?$", re.IGNORECASE)  # names of drawn outlines
+RADIOGRAPHS = ("CR", "DX", "RG", "RF", "")
+AGES = (1, 5)  # years of Kermany's children
+CHEST = re.compile(r"CHEST|THORA|T.?RAX|LUNG|PULM|PECHO|BRUST|TORSO")
+OTHER_PARTS = re.compile(  # in English, German, French and Spanish
+    r"HAND|FOOT|FEET|FINGER|KNEE|ANKLE|WRIST|ELBOW|\bHIPS?\b|PELVIS|SKULL|\bHEAD|[CTLS]SPINE|SPINE|ABDOMEN|\bARM\b|\bLEG\b"
+    r"|SHOULDER|FEMUR|TIBIA|HUMERUS|FOREARM|FU(SS|ß)|KNIE|SCH(AE|Ä)DEL|BECKEN|WIRBEL|SCHULTER|\bMAIN\b|\bPIED|GENOU|CRANE"
+    r"|CR[AÁ]NEO|BASSIN|\bMANO\b|\bPIE\b|RODILLA|CADERA|COLUMNA|NECK|BREAST|MAMMA|EXTREMIT|\bJAW\b"
+)
 SIDEWAYS = {5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
 TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM} | SIDEWAYS  # by EXIF
 
 
+class Film(NamedTuple):
+    """``pixels`` (uint8, (size, size)), and ``reason``: why the network must not be asked, else empty."""
+
+    pixels: np.ndarray
+    reason: str
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what Pillow and pydicom remark on odd metadata: it says nothing of the picture, and names folders."""
+    """Silence what Pillow and pydicom remark on odd metadata; a picture too large is an error. Not inside a thread."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"(PIL|pydicom)\.")
+        warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
 
-def listed(folder: Path, endings: Collection[str]) -> list[Path]:
-    """What lies in `folder` and below it with one of these endings or DICOM's mark, by name; nothing hidden."""
-    inside = sorted(path for path in folder.rglob("*") if "/." not in f"/{path.relative_to(folder).as_posix()}")
-    return [path for path in inside if path.suffix.lower() in endings or path.is_file() and is_dicom(path)]
+# --- which files ---------------------------------------------------------------------------------------------
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file carries DICOM's mark, whatever its name."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def find(place: str | Path, or_none: bool = False) -> tuple[list[Path], list[Path]]:
+    """The films in a folder and below it (or the one file), and all else that is there; both by name.
+
+    All else: other files and hidden ones, links to nothing, folders that are hidden, linked, unreadable or full of
+    outlines of lungs (masks), of which only their own name. A Problem where there is no film, unless `or_none` is.
+    """
+    place = resolve(place)
+    if place.is_file():
+        return [place], []
+    if not place.is_dir():
+        raise Problem(f"{display_path(place)} is not there: name a film, or a folder of films.")
+    films, others = list[Path](), list[Path]()
+    closed_to_us = others.append
+    for folder, below, files in os.walk(place, onerror=lambda error: closed_to_us(Path(error.filename))):
+        here = Path(folder)
+        closed = {one for one in below if one.startswith((".", "__")) or (here / one).is_symlink() or MASKS.search(one)}
+        below[:] = [one for one in below if one not in closed]
+        others += [here / one for one in closed]
+        for path in (here / one for one in files):
+            wanted = path.suffix.lower() in FORMATS and path.is_file() or is_dicom(path)
+            (films if wanted and path.name[0] != "." and not MASKS.search(path.stem) else others).append(path)
+    if not films and not or_none:
+        raise Problem(f"{display_path(place)} holds no film: put files there that end in {', '.join(FORMATS)}.")
+    return sorted(films), sorted(others)
+
+
+# --- DICOM ---------------------------------------------------------------------------------------------------
+
+
+def stretch(pixels: np.ndarray) -> np.ndarray:
+    """From the darkest half percent to the brightest: 0 to 255, not rounded."""
+    if not np.isfinite(pixels).all():
+        raise Problem("holds pixels that are not numbers: export it again.")
+    low, high = np.percentile(pixels, [0.5, 99.5])
+    return ((pixels - low) / max(high - low, 1e-9)).clip(0, 1) * 255
+
+
+class DicomFile(ImageFile.ImageFile):
+    """One radiograph, gray with 8 bits: rescaled and windowed as its header asks, MONOCHROME1 turned over.
+
+    Without a window it is stretched; a picture in colour is the mean of its channels. ``header`` is pydicom's.
+    """
+
+    format = "DICOM"
+    fp: Any
+
+    def _open(self) -> None:
+        if self.fp.read(132)[128:] != b"DICM":
+            raise SyntaxError("no DICOM file")  # Pillow then tries another format
+        import pydicom  # nobody without DICOM files waits for it
+
+        self.fp.seek(0)
+        self.header = pydicom.dcmread(self.fp)
+        if "PixelData" not in self.header:
+            raise Problem("is a DICOM file without a picture: choose the one that holds it.")
+        if int(self.header.get("NumberOfFrames", 1) or 1) > 1:
+            raise Problem(f"holds {self.header.NumberOfFrames} pictures: save the one that is meant.")
+        self._mode, self._size = "L", (int(self.header.Columns), int(self.header.Rows))
+
+    def load(self):
+        if self._im is None:
+            self.im = Image.fromarray(self._gray().round().astype(np.uint8)).im
+        return super().load()
+
+    def _gray(self) -> np.ndarray:
+        from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+        self.header.pixel_array_options(correct_unused_bits=False)  # pydicom takes HighBit for BitsStored - 1
+        pixels = self._used_bits(self._stored())
+        if pixels.ndim == 3:
+            return pixels[..., :3].mean(axis=2)
+        values = apply_modality_lut(pixels, self.header)
+        if "WindowCenter" in self.header or "VOILUTSequence" in self.header:
+            values = apply_voi_lut(values, self.header)
+            values = (values - values.min()) / max(np.ptp(values), 1e-9) * 255
+        else:
+            values = stretch(values.astype(float))
+        return 255 - values if self.header.get("PhotometricInterpretation") == "MONOCHROME1" else values
+
+    def _stored(self) -> np.ndarray:
+        try:
+            return self.header.pixel_array
+        except Exception as error:
+            syntax = self.header.file_meta.TransferSyntaxUID
+            if syntax.is_compressed:
+                raise Problem(f"is compressed as {syntax.name}: decompress it (gdcmconv --raw, dcmdjpeg).") from error
+            raise
+
+    def _used_bits(self, pixels: np.ndarray) -> np.ndarray:
+        """The bits of each pixel that are the picture's: above and below them old devices put drawings and dates."""
+        bits, width = int(self.header.BitsStored), 8 * pixels.dtype.itemsize
+        top = bits - 1 if self.header.file_meta.TransferSyntaxUID.is_compressed else int(self.header.HighBit)
+        if not bits - 1 <= top < width:
+            claim = f"says that bit {top} of {width} is the highest of {bits} that are used (HighBit, BitsStored)"
+            raise Problem(f"{claim}: export it again.")
+        return pixels << (width - 1 - top) >> (width - bits)  # of numbers with a sign, this keeps the sign
+
+
+Image.preinit()  # its usual formats are tried first
+Image.register_open(DicomFile.format, DicomFile)
+
+
+def _header_reason(header, ages: tuple[float, float] | None) -> str:
+    """What the header of a DICOM file says against asking the network."""
+    modality, view = str(header.get("Modality", "") or ""), str(header.get("ViewPosition", "") or "").upper()
+    part, age = str(header.get("BodyPartExamined", "") or "").upper(), str(header.get("PatientAge", "") or "")
+    years = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365, "D": 1 / 365}.get(age[-1:], np.nan)
+    years *= float(age[:-1]) if age[:-1].isdigit() else np.nan
+    if int(header.get("SamplesPerPixel", 1)) > 1:
+        return "is in colour"
+    if modality not in RADIOGRAPHS:
+        return f"is no radiograph (DICOM modality {modality})"
+    if OTHER_PARTS.search(part) and not CHEST.search(part):
+        return f"shows another part of the body (DICOM says {part.lower()})"
+    if view and view not in ("AP", "PA"):
+        return f"is no frontal view (DICOM says {view.lower()})"
+    if ages and not ages[0] <= years < ages[1] + 1 and not np.isnan(years):
+        return f"is of a patient of another age than {ages[0]} to {ages[1]} years (DICOM says {age})"
+    return ""
+
+
+# --- one film ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(content: bytes) -> Iterator[Image.Image]:
+    """The picture in a file's `content`; whatever is wrong with it, found here or inside the block, is a Problem."""
+    try:
+        if not content:
+            raise Problem("is empty (0 bytes): copy it again.")
+        with Image.open(io.BytesIO(content)) as picture:
+            if (frames := getattr(picture, "n_frames", 1)) > 1:
+                raise Problem(f"holds {frames} pictures: save the one that is meant.")
+            if min(picture.size) < SMALLEST:
+                raise Problem(f"is only {picture.width}x{picture.height} pixels: take the original.")
+            # Of 16 bits a channel, in colour or with transparency, Pillow keeps the upper 8.
+            if content.startswith(b"\x89PNG") and content[24] == 16 and picture.mode in ("RGB", "RGBA", "LA"):
+                extrema: Any = picture.getextrema()
+                levels = 1 + max(high for band, (_, high) in zip(picture.getbands(), extrema) if band != "A")
+                if levels <= 64:
+                    lost = f"has 16 bits a channel and uses {levels / 2.56:.2g}% of their range"
+                    raise Problem(f"{lost}: save it with one gray channel, or with 8 bits.")
+            yield picture
+    except Problem:
+        raise
+    except UnidentifiedImageError:
+        raise Problem("is not a picture that can be read: save it as JPEG, PNG or DICOM.") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise Problem(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller.") from None
+    except Exception as error:  # Pillow and pydicom raise nearly anything on a file that is not in order
+        what = (str(error) or type(error).__name__).splitlines()[0][:100].replace(":", ",")
+        raise Problem(f"is damaged ({what}): export it again, as JPEG, PNG or uncompressed DICOM.") from error
 
 
 def _turn(picture: Image.Image) -> Transpose | None:
@@ -56,18 +236,12 @@ def lies_on_its_side(picture: Image.Image) -> bool:
     return _turn(picture) in SIDEWAYS.values()
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """`picture` turned as its EXIF orientation asks."""
-    turn = _turn(picture)
-    return picture.transpose(turn) if turn is not None else picture
-
-
 def squeezed(picture: Image.Image, size: int) -> np.ndarray:
     """The whole picture in gray, squeezed into a square: uint8, shape (size, size)."""
     return np.asarray(picture.convert("L").resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _significant(content: bytes) -> int:
+def _bits_used(content: bytes) -> int:
     """Of how many bits a pixel a PNG says that its data are (the chunk sBIT); 0 where it does not say."""
     at = 8
     while content.startswith(b"\x89PNG") and content[at + 4 : at + 8] not in (b"IDAT", b""):
@@ -77,86 +251,103 @@ def _significant(content: bytes) -> int:
     return 0
 
 
-def to_eight_bits(pixels: np.ndarray, said: int = 0) -> np.ndarray:
-    """Gray levels of up to 16 bits as 0 to 255.
+def to_eight_bits(pixels: np.ndarray, bits_used: int = 0) -> np.ndarray:
+    """Gray levels as 0 to 255. Whole numbers of up to 16 bits: black is 0, and white the end of their range.
 
-    Films of 10, 12 or 14 bits are often stored in 16. Black is 0, and white is what the file says (`said`) if all
-    levels fit into that, else the end of the smallest of 8, 10, 12, 14 and 16 bits that holds the brightest pixel. So a
-    film of 16 bits that uses less than a quarter of them gets lighter: it can't be told from one of 14. `pixels` are
-    whole numbers, not below 0; `said` is 0 where the file does not say. The result is uint8, of the same shape.
+    Films of 10, 12 or 14 bits are often stored in 16. Their range is what the file says (`bits_used`, 0: nothing) if
+    all levels fit into that, else the smallest of 8, 10, 12, 14 and 16 bits that holds the brightest pixel. Other
+    numbers (fractions, below 0, more bits) are stretched.
     """
-    brightest = int(pixels.max())
-    bits = next((bits for bits in (said, 8, 10, 12, 14) if brightest < 2**bits and bits), 16)
+    if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() >= 2**16:
+        return stretch(pixels.astype(float)).round().astype(np.uint8)
+    bits = next((bits for bits in (bits_used, 8, 10, 12, 14) if pixels.max() < 2**bits and bits), 16)
     return (pixels.astype(np.int64) * 255 // (2**bits - 1)).clip(0, 255).astype(np.uint8)
 
 
-def lost_bits(picture: Image.Image, content: bytes) -> str:
-    """In one clause, that `picture` has lost nearly all of its gray levels on opening; empty where it has not.
+def decode(content: bytes, size: int) -> np.ndarray:
+    """A picture in gray and upright, all of it squeezed into a square: uint8, shape (size, size).
 
-    Of a PNG in colour or with transparency, with 16 bits a channel, Pillow keeps the upper 8. Where the data are of
-    fewer than 16 bits, hardly anything is left.
+    A JPEG is decoded at a fraction of its size, no smaller than twice what is asked for (the format keeps each 8x8
+    block as frequencies, so that this costs a fraction of the work), then averaged down. More than 8 bits become 8 as
+    `to_eight_bits` says, those of DICOM as their header says.
     """
-    if not (content.startswith(b"\x89PNG") and content[24] == 16 and picture.mode in ("RGB", "RGBA", "LA")):
-        return ""
-    extrema: Any = picture.getextrema()
-    levels = 1 + max(high for band, (_, high) in zip(picture.getbands(), extrema) if band != "A")
-    lost = f"has 16 bits a channel and uses {levels / 2.56:.2g}% of their range"
-    return f"{lost}: save it with one gray channel, or with 8 bits" if levels <= 64 else ""
-
-
-def decode(source: bytes | Path, size: int) -> np.ndarray:
-    """Decode one picture to gray, `size` x `size` pixels, the whole picture squeezed into the square: uint8.
-
-    A JPEG is decoded at a fraction of its size, no smaller than twice what is asked for (the format keeps
-    each 8x8 block as frequencies, so 1/2, 1/4 and 1/8 cost a fraction of the work), then averaged down. More than 8
-    bits become 8 as `to_eight_bits` says, those of DICOM as its header says (`dicom.DicomFile`). A Problem, whose
-    sentence begins after the file's name, where nearly all gray levels are lost on opening (`lost_bits`), or as of
-    `DicomFile`.
-    """
-    content = source if isinstance(source, bytes) else source.read_bytes()
-    with Image.open(io.BytesIO(content)) as picture:
+    with opened(content) as picture:
         picture.draft("L", (2 * size, 2 * size))
-        if said := lost_bits(picture, content):
-            raise Problem(f"{said}.")
-        picture = upright(picture)
-        if picture.mode.startswith("I"):  # 16 bits a pixel, which convert("L") would clip
-            picture = Image.fromarray(to_eight_bits(np.asarray(picture), _significant(content)))
-        return squeezed(picture, size)
+        turn = _turn(picture)
+        upright = picture if turn is None else picture.transpose(turn)
+        if upright.mode.startswith(("I", "F")):  # more than 8 bits a pixel, which convert("L") would clip
+            upright = Image.fromarray(to_eight_bits(np.asarray(upright), _bits_used(content)))
+        return squeezed(upright, size)
+
+
+def _read(path: Path, size: int, ages: tuple[float, float] | None) -> Film:
+    try:
+        content = Path(path).read_bytes()
+        with opened(content) as picture:
+            if isinstance(picture, DicomFile):
+                return Film(squeezed(picture, size), _header_reason(picture.header, ages))
+            channels = np.zeros((1, 1, 3))
+            if picture.mode not in ("1", "L", "LA") and not picture.mode.startswith(("I", "F")):
+                channels = np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.BOX)).astype(float)
+        colour = np.ptp(channels, axis=2).mean() / 255
+        return Film(decode(content, size), "is in colour" if colour > COLOURED else "")
+    except OSError as error:
+        raise Problem(f"{display_path(path)} can't be read ({error.strerror}): make it readable.") from None
+    except Problem as problem:
+        raise Problem(f"{display_path(path)} {problem}") from None
+
+
+def read(path: Path, size: int, ages: tuple[float, float] | None = None) -> Film:
+    """One film as `decode` reads it, and what speaks against it: colour, or the header of a DICOM file.
+
+    `ages` are the youngest and oldest years of a patient that it may name; None: any. A Problem where the file can't be
+    read.
+    """
+    with quiet():
+        return _read(path, size, ages)
+
+
+def read_all(paths: Sequence[Path], size: int, ages: tuple[float, float] | None = None) -> list[Film | Problem]:
+    """What `read` says of each file, decoded in threads; its Problem in the place of one that can't be read."""
+
+    def one(path: Path) -> Film | Problem:
+        try:
+            return _read(path, size, ages)
+        except Problem as problem:
+            return problem
+
+    with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:  # Python keeps one list of filters for all threads
+        return list(pool.map(one, paths))
 
 
 def load(table: pd.DataFrame, folder: Path, size: int) -> np.ndarray:
-    """Decode every file of `table` once; a second call with the same files reads the cache.
+    """Decode every file of `table` once; a second call with the same files and the same decoder reads the cache.
 
-    `table` has the columns ``path`` (below `folder`, the data folder) and ``sha256``: the cache is keyed by both and by
-    `size`, the side of the square in pixels, so other data never meets an old cache. Returns uint8 of shape
-    (len(table), size, size), in the order of `table`.
-
-    A Problem where a file is gone, or is not the one that the manifest describes, or the cache can't be written.
+    `table` has the columns ``path`` (below `folder`, the data folder) and ``sha256``. Returns uint8 of shape
+    (len(table), size, size), in its order. A Problem where a file is gone, or is not the one that the manifest
+    describes, or the cache can't be written.
     """
-    decoder = DECODER + table.path.str.lower().str.endswith(".png").any()  # 1 made PNG of 10 to 14 bits black
-    key = hashlib.sha256(f"{decoder} {size} {table[['path', 'sha256']].to_csv(index=False)}".encode())
-    cached = cache_dir() / f"images_{size}px_{key.hexdigest()[:16]}.npy"
+    key = cache_key(size, table[["path", "sha256"]], code=[sys.modules[__name__]])
+    cached = cache_dir() / f"images_{size}px_{key}.npy"
     with suppress(Exception):  # NumPy takes what is damaged for a zip file, a pickle, ...: it is made again
         pictures = np.load(cached)
         if pictures.shape == (len(table), size, size) and pictures.dtype == np.uint8:
             return pictures
 
     def one(path: str, sha256: str) -> np.ndarray:
-        anew = "run 01_download.ipynb and all after it again"
+        again = "run 01_download.ipynb and all after it again"
         try:
             content = (folder / path).read_bytes()
         except OSError:
             lack = f"{path} stands in 01_manifest.csv but can't be read in {display_path(folder)}"
             raise Problem(f"{lack}: put it back, or run 01_download.ipynb again.") from None
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise Problem(f"{path} is not the file that 01_manifest.csv describes: put the right one back, or {anew}.")
+            raise Problem(f"{path} is not the file that 01_manifest.csv describes: put the right one back, or {again}.")
         try:
             return decode(content, size)
         except Problem as problem:
-            raise Problem(f"{path} {problem}") from None
-        except Exception as error:
-            lack = f"{path} can't be decoded ({type(error).__name__}), though 01_manifest.csv describes it"
-            raise Problem(f"{lack}: replace it, and {anew}.") from error
+            lack = f"{path} can't be decoded, though 01_manifest.csv describes it, for it {problem}"
+            raise Problem(f"{lack.partition(':')[0]}: replace it, and {again}.") from None
 
     with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
         pictures = list(pool.map(one, table.path, table.sha256))

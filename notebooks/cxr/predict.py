@@ -32,7 +32,7 @@ CANNOT = "cannot tell"
 DESPITE = "despite the gate: "  # before an answer that was asked for where there should be none
 CHUNK = 64  # files that are looked at together, after which all is written
 FEW = 10  # of the files that are passed over, so many are named
-CODE = ("calibration", "dicom", "films", "images", "lungs", "ood", "predict")  # modules that an answer comes from
+CODE = ("calibration", "images", "lungs", "ood", "predict")  # modules that an answer comes from
 NOTE = "Not a diagnostic device: trained on films of children of one hospital."
 
 
