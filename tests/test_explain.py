@@ -81,17 +81,13 @@ def test_gradcam_lights_up_where_the_answer_is_and_06_draws_the_same(pictures, t
 def test_a_sequential_can_be_explained_fresh_called_and_loaded(kind, pictures, tmp_path):
     found, label = (part[:4] for part in pictures)
     expected = saliency.gradcam(network(kind), found, label, even=True)
-    fresh, with_input = keras.Sequential(parts(kind)), keras.Sequential([layers.Input((SIZE, SIZE, 1)), *parts(kind)])
+    with_input = keras.Sequential([layers.Input((SIZE, SIZE, 1)), *parts(kind)])
     with_input.save(tmp_path / "a.keras")
-    loaded = keras.models.load_model(tmp_path / "a.keras", compile=False)
-    keras.utils.set_random_seed(1)
     called = keras.Sequential(parts(kind))
     called(found[..., None].astype("float32"))
-    for model in (with_input, loaded, called, fresh):
-        maps = saliency.gradcam(model, found, label, even=True)
-        assert maps.shape == found.shape
-        if model.get_weights()[0].shape and np.array_equal(model.get_weights()[0], network(kind).get_weights()[0]):
-            np.testing.assert_allclose(maps, expected, atol=1e-3)
+    for model in (with_input, keras.models.load_model(tmp_path / "a.keras", compile=False), called):
+        np.testing.assert_allclose(saliency.gradcam(model, found, label, even=True), expected, atol=1e-3)
+    assert saliency.gradcam(keras.Sequential(parts(kind)), found, label, even=True).shape == found.shape, "never called"
 
 
 def test_a_member_of_an_ensemble_can_be_explained_in_the_order_of_its_outputs(pictures, trained, tmp_path):
