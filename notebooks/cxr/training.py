@@ -29,8 +29,8 @@ HALF = 5e-4  # by which a stored model may answer otherwise than the trained one
 
 def versions() -> dict:
     """Versions of the software that a result depends on."""
-    packages = "tensorflow keras numpy pillow scikit-learn".split()
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 @cache
@@ -82,9 +82,8 @@ class Batches:
 class Resume(keras.callbacks.Callback):
     """A ``fit`` that goes on after a crash, and ends with the same weights, bit for bit, as if nothing had happened.
 
-    After each epoch weights, optimizer, random states, the history, and what an ``EarlyStopping`` remembers go into one
-    file. It is there whole or not at all, and the one before it stays. (``BackupAndRestore`` of Keras forgets the best
-    weights and the patience.) Both callbacks are made in the cell that fits::
+    After each epoch all state goes into one file: weights, optimizer, chance, history, and what an ``EarlyStopping``
+    knows, which ``BackupAndRestore`` of Keras forgets. It is there whole or not at all, and the one before it stays::
 
         stop = keras.callbacks.EarlyStopping("val_auc", mode="max", patience=12, restore_best_weights=True)
         resume = Resume(folder, stop)
@@ -268,9 +267,8 @@ def settings(name: str, learner: keras.Model, batches: Batches, validation: tupl
 def train(build, compile, batches, validation, recipe, epochs, patience, name, monitor="val_loss") -> tuple:
     """One training from its first weights to its best ones: the network, and its `Run`.
 
-    ``build()`` returns the network; ``compile(learner, steps)`` compiles what is trained, for so many steps in all.
-    The seed of `batches` is that of the weights and of the augmentation, too. `validation` is (pictures with a channel,
-    targets); `recipe` goes to `augment.build`, empty for no augmentation; the rest to `Run` and its settings.
+    ``build()`` returns the network; ``compile(learner, steps)`` compiles what is trained, for so many steps in all;
+    `validation` is (pictures with a channel, targets); the seed of `batches` is that of weights and augmentation, too.
     """
     with fresh(batches.seed):
         network = build()
@@ -299,9 +297,7 @@ def scheduled(peak: float, loss: str) -> Callable[[keras.Model, int], None]:
 
 
 class Validation:
-    """Validation films, of class `label`, in all versions that `recipe` asks for, first as they are: `pictures`, of
-    shape (versions x images, size, size), and their `kinds`: ``plain``, ``stress``, ``swap`` or ``conflict``.
-    """
+    """Validation films in all versions that `recipe` asks for, first as they are (`pictures`), and their `kinds`."""
 
     def __init__(self, pictures: np.ndarray, masks: np.ndarray, label: np.ndarray, recipe: dict):
         draws = recipe["stress_draws"], recipe["swap_draws"]
@@ -330,8 +326,7 @@ def seed_facts(network, run: Run, y_true, y_score, kinds, conflicting, held_out=
     """What a training reached on validation: one row of ``04_seeds.csv``.
 
     `y_score` has shape (draws, images), `kinds` a name a draw, first ``plain``; `conflicting` are images whose clues
-    point to the wrong class; `held_out` has shape (changes, images). Youden's J is taken on draws `threshold_on`, or
-    on all.
+    point to the wrong class; `held_out` has shape (changes, images). Youden's J is taken on `threshold_on`, or all.
     """
     among = np.isin(kinds, list(threshold_on or kinds))
     threshold = metrics.youden_threshold(np.tile(y_true, among.sum()), y_score[among].ravel())
