@@ -38,10 +38,9 @@ def devices() -> tuple:
     """A strategy over all GPUs of the machine, else for its CPU, to build and compile in; and words for it."""
     gpus = tf.config.list_physical_devices("GPU")
     strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
-    if not gpus:
-        return strategy, f"{os.cpu_count()} CPU cores, float32"
-    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    return strategy, f"{len(gpus)} x {name}, float32"
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+    what = f"{len(gpus)} x {details.get('device_name', 'GPU')}" if gpus else f"{os.cpu_count()} CPU cores"
+    return strategy, f"{what}, float32"
 
 
 def class_weights(labels: np.ndarray) -> np.ndarray:
@@ -132,6 +131,9 @@ class Resume(keras.callbacks.Callback):
         self.restore(self.model)
         if self.stop and self.stop.stopped_epoch:  # it had stopped: no epoch is left to do
             self.model._initial_epoch = self.params["epochs"]
+
+    def on_train_end(self, logs=None):
+        self.model._initial_epoch = None  # for another `fit`
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began = time.perf_counter()
@@ -300,8 +302,7 @@ class Validation:
     """Validation films in all versions that `recipe` asks for, first as they are (`pictures`), and their `kinds`."""
 
     def __init__(self, pictures: np.ndarray, masks: np.ndarray, label: np.ndarray, recipe: dict):
-        draws = recipe["stress_draws"], recipe["swap_draws"]
-        self.label = label
+        self.label, draws = label, (recipe["stress_draws"], recipe["swap_draws"])
         self.pictures, self.kinds = corruptions.validation_variants(pictures, masks, label, *draws)
 
     def each_epoch(self, target: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -366,8 +367,7 @@ def noise_between(y_true, y_score, times: np.ndarray) -> tuple[float, float]:
     `y_score` has shape (networks, draws, images), `times` comes from `metrics.resample`. Where the first is not well
     above the second, the networks can't be ranked by AUC.
     """
-    draws = len(y_score[0])
-    y_true, times = np.tile(y_true, draws), np.tile(times, draws)
+    y_true, times = (np.tile(part, len(y_score[0])) for part in (y_true, times))
     resampled = np.array([metrics.spread(y_true, own.ravel(), 0.5, times)["auc"] for own in y_score])
     found = np.array([metrics.auc(y_true, own.ravel()) for own in y_score])
     moved = resampled - resampled.mean(axis=0) - (found - found.mean())[:, None]

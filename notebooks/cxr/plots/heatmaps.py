@@ -6,17 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .style import BY_LABEL, DOTTED, GRAY, GREEN, grid, intervals, name_rows, outline, say
-
-
-def outlines(pictures, fields, columns: int = 6, titles=(), others=()) -> Figure:
-    """X-rays, each with the edge of its field (bool) as a line, and that of `others`, if given, in blue."""
-    figure = grid(pictures, titles, columns=columns, side=1.7 if len(others) else 1.5)
-    for i, (axis, field) in enumerate(zip(figure.axes, fields)):
-        if len(others):
-            outline(axis, others[i], "#56B4E9")
-        outline(axis, field)
-    return figure
+from .style import BY_LABEL, DOTTED, GRAY, GREEN, intervals, name_rows, outline, say
 
 
 def heat(pictures, maps: dict[str, np.ndarray], fields, titles: list[str], columns: int = 4) -> Figure:
