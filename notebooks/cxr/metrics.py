@@ -231,7 +231,7 @@ def auc_by_kind(label, probability, kinds: list[str]) -> dict[str, float]:
     """AUC of each kind of draws by name, all its draws together.
 
     `probability` has shape (draws, images), `label` shape (images,), and `kinds` one name a draw, as from
-    `corruptions.validation_draws`.
+    `corruptions.validation_variants`.
     """
     said = {kind: probability[np.array(kinds) == kind] for kind in dict.fromkeys(kinds)}
     return {kind: auc(np.tile(label, len(own)), own.ravel()) for kind, own in said.items()}

@@ -77,7 +77,7 @@ def answers(networks: list, pictures: np.ndarray, masks: np.ndarray, bodies: np.
     """
     lungs, said = np.arange(len(pictures)), []
     for body in bodies:
-        swapped = corruptions.transplanted(pictures, masks, lungs, np.full(len(lungs), body))
+        swapped = corruptions.transplant(pictures, masks, lungs, np.full(len(lungs), body))
         said.append([metrics.predict(network, swapped) for network in networks])
     return np.array(said).transpose(2, 1, 0).reshape(len(pictures), -1)
 
@@ -188,7 +188,8 @@ def to_show(
     -------
     uint8 of shape (4, size, size), and the two paths
     """
-    exchanged, _ = corruptions.in_other_bodies(films.pictures, masks, films.label, 0, other_class=True)
+    lenders = corruptions.choose_bodies(films.label, 0, other_class=True)
+    exchanged = corruptions.transplant(films.pictures, masks, np.arange(len(lenders)), lenders)
     first, paths = said.draw[said.kind == "conflict"].min(), films.table.path  # that draw was made in the same way
     own, other = (said[said.draw == draw].set_index("path").loc[paths] for draw in (0, first))
     right = np.all([(own[column] >= limits[column]) == own.label for column in columns], axis=0)
