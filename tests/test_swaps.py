@@ -74,7 +74,7 @@ def test_every_pair_is_asked_of_every_network():
     assert said.shape == (3, 4)
     said = said.reshape(3, 2, 2)
     np.testing.assert_allclose(said[:, 0], 1 - said[:, 1], atol=2e-6)
-    expected = corruptions.transplanted(pictures, masks, np.array([1]), np.array([2]))
+    expected = corruptions.transplant(pictures, masks, np.array([1]), np.array([2]))
     assert said[1, 0, 0] == pytest.approx(metrics.predict(Bright(), expected)[0])
     assert said[0, 0, 1] == pytest.approx(metrics.predict(Bright(), pictures)[0], abs=0.005), "its own body"
 
@@ -140,7 +140,8 @@ def test_the_films_shown_are_those_that_both_networks_get_right():
     said = pd.concat([plain, conflict])
     four, paths = swaps.to_show(part, masks, said, ("ours", "theirs"), {"ours": 0.5, "theirs": 0.5})
     assert paths == ["d", "a"], "sick first"
-    exchanged, _ = corruptions.in_other_bodies(pictures, masks, part.label, 0, other_class=True)
+    lenders = corruptions.choose_bodies(part.label, 0, other_class=True)
+    exchanged = corruptions.transplant(pictures, masks, np.arange(len(lenders)), lenders)
     assert (four == np.stack([pictures[3], exchanged[3], pictures[0], exchanged[0]])).all()
     black = swaps.bodies_alone(pictures, masks)
     assert (black[:, 4:10, 3:12] == 0).all() and (black[:, 0] == pictures[:, 0]).all()

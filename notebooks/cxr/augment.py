@@ -1,15 +1,13 @@
-"""Augmentation from a recipe, and the three changes that Keras has no layer for.
+"""Augmentation from a recipe, and the four layers that Keras lacks.
 
-Pure Keras 3 (``keras.ops``), so it runs on any backend. The layers take and return batches of shape
-``(images, height, width, 1)`` with values from 0 to 255, and do nothing outside training.
+Written in ``keras.ops``. Layers take and return float batches of shape ``(images, height, width, 1)``, 0 to 255, and
+change nothing outside training.
 """
 
 import functools
 import math
 import sys
 from typing import Any
-
-import numpy as np
 
 from .backend import keras, tf
 from .paths import Problem
@@ -18,10 +16,9 @@ ops = keras.ops
 
 
 class RandomChange(keras.layers.Layer):
-    """A change drawn anew for every image of a batch, in training only.
+    """Base of the layers below: subclasses write ``change(images)`` and list their arguments in `settings`.
 
-    Its random state is a Keras variable, so it can be saved with a checkpoint and goes on from there. A kind of change
-    has the method ``change(images)``, and names its arguments in `settings`.
+    The random state is a Keras variable, so a checkpoint holds it and a resumed training draws the same numbers.
     """
 
     settings: tuple = ()
@@ -46,23 +43,22 @@ class RandomChange(keras.layers.Layer):
         return {**super().get_config(), "seed": self.seed, **{name: getattr(self, name) for name in self.settings}}
 
 
-def to_edge(images) -> tuple:
-    """How far each pixel is from the nearest edge, 0 there to 0.5 in the middle: up or down, and to the sides."""
+def edge_distance(images) -> tuple:
+    """Distance of each row and each column from the nearest edge: 0 there to 0.5 in the middle."""
 
-    def share(length):
+    def distance(length):
         return 0.5 - ops.abs((ops.arange(length, dtype=images.dtype) + 0.5) / length - 0.5)
 
     height, width = images.shape[1:3]
-    return ops.reshape(share(height), (1, -1, 1, 1)), ops.reshape(share(width), (1, 1, -1, 1))
+    return ops.reshape(distance(height), (1, -1, 1, 1)), ops.reshape(distance(width), (1, 1, -1, 1))
 
 
 @keras.saving.register_keras_serializable("cxr")
 class RandomCornerSwap(RandomChange):
-    """Take the corners, or a frame along the edge, from another X-ray of the batch, whatever its class.
+    """Take the corners, and for half of the images a frame along the edge, from another X-ray of the batch.
 
-    Markers, print, collimator edges and wires then say nothing about the label. The largest side of a corner is `size`,
-    a share of the picture, the smallest a third of it; `frame` is the largest width of the frame, and half of the
-    images get none; `rate` is the share of images that are changed.
+    `size` is the largest side of a corner (a share of the picture; the smallest is a third of it), `frame` the largest
+    width of the frame, `rate` the share of images that are changed.
     """
 
     settings = ("size", "frame", "rate")
@@ -72,7 +68,7 @@ class RandomCornerSwap(RandomChange):
         self.size, self.frame, self.rate = size, frame, rate
 
     def change(self, images):
-        y, x = to_edge(images)
+        y, x = edge_distance(images)
         high, wide = (self.uniform(images, self.size / 3, self.size) for _ in range(2))
         corner = ops.logical_and(y < high, x < wide)
         frame = ops.minimum(y, x) < self.uniform(images, -self.frame, self.frame)
@@ -82,18 +78,17 @@ class RandomCornerSwap(RandomChange):
 
 
 def resample(images, transform):
-    """Read each picture at other places, in between pixels too (bilinear); beyond the edge is black.
+    """Affine resampling, bilinear, black beyond the edge: ``keras.ops.image.affine_transform`` in operations that XLA
+    compiles (TensorFlow's own has no XLA kernel).
 
-    What ``keras.ops.image.affine_transform`` does, but in operations that XLA can compile: Keras compiles a training
-    with XLA where there is a GPU, and TensorFlow's own operation has no kernel for it. `images` are float of shape
-    (images, height, width, channels), all but the first known. `transform`, float32 of shape (images, 6), is a, b, x,
-    c, d, y: the pixel in row i, column j is read at column a * j + b * i + x, row c * j + d * i + y.
+    `transform`, float32 of shape (images, 6), is a, b, x, c, d, y: the pixel in row i, column j is read at column
+    a * j + b * i + x, row c * j + d * i + y.
     """
     height, width, channels = images.shape[1:]
     a, b, x, c, d, y = (ops.reshape(transform[:, i], (-1, 1, 1)) for i in range(6))
     i = ops.reshape(ops.arange(height, dtype="float32"), (1, -1, 1))
     j = ops.reshape(ops.arange(width, dtype="float32"), (1, 1, -1))
-    # a frame of one black pixel, and places beyond it are on it
+    # a border of one black pixel; what lies beyond it is read from it
     pixels = ops.reshape(ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))), (-1, channels))
     column = ops.clip(a * j + b * i + x + 1, 0, width + 1)
     row = ops.clip(c * j + d * i + y + 1, 0, height + 1)
@@ -110,20 +105,18 @@ def resample(images, transform):
     return above + down * (below - above)
 
 
-if tf and sys.platform == "linux":  # half the time of `affine_transform` there; elsewhere as it is, not measured
+if tf and sys.platform == "linux":  # half the time of `affine_transform`; other systems were not measured
     resample = tf.function(resample, jit_compile=True)
 
 
 @keras.saving.register_keras_serializable("cxr")
 class RandomFraming(RandomChange):
-    """Zoom in *and out*, each axis by its own factor, turn and shift, in one resampling; beyond the edge is black.
+    """Zoom in and out, stretch, turn and shift in one resampling, black beyond the edge.
 
-    Keras' RandomZoom, RandomRotation and RandomTranslation resample once each. Three in a row blur every training
-    image, and the network then meets sharper ones in use than it has ever seen.
+    (Keras' RandomZoom, RandomRotation and RandomTranslation resample once each, and so blur every image three times.)
 
-    Both axes are scaled by up to the factor `zoom`, up or down, evenly on a log scale, and differ by up to the factor
-    `aspect`. `shift` is the largest shift, a share of the picture, and `turn` the largest turn in degrees. `rate` is
-    the share of images that are changed; the others stay as sharp as they are.
+    `zoom` is the largest factor, up or down, `aspect` the largest ratio of the two axes, `shift` a share of the
+    picture, `turn` in degrees, `rate` the share of images that are changed.
     """
 
     settings = ("zoom", "aspect", "shift", "turn", "rate")
@@ -136,7 +129,7 @@ class RandomFraming(RandomChange):
         height, width = images.shape[1:3]
         chosen = ops.cast(self.uniform(images, 0.0, 1.0) < self.rate, images.dtype)
 
-        def draw(most):  # shape (images,); 0, which changes nothing, for those not chosen
+        def draw(most):  # shape (images,); 0 for images that are not chosen
             return ops.reshape(chosen * self.uniform(images, -most, most), (-1,))
 
         zoom, aspect, turn = draw(math.log(self.zoom)), draw(math.log(self.aspect) / 2), draw(math.radians(self.turn))
@@ -152,11 +145,10 @@ class RandomFraming(RandomChange):
 
 @keras.saving.register_keras_serializable("cxr")
 class RandomSharpness(RandomChange):
-    """Blur or sharpen by a random amount and add grain, as another scanner or another JPEG quality would.
+    """Blur or sharpen by a random amount and add grain, as another scanner or JPEG quality would.
 
-    (``keras.layers.RandomSharpness`` sharpens only, and has no grain.) `blur` is the largest share of a 5x5 binomial
-    low-pass (about 1 pixel) in the mixture; down to minus this, the low-pass is taken away instead, which sharpens.
-    `noise` is the largest standard deviation of the Gaussian grain, gray levels out of 255.
+    `blur` is the largest share of a 5x5 binomial low-pass in the mixture (a negative share sharpens), `noise` the
+    largest standard deviation of the Gaussian grain in gray levels.
     """
 
     settings = ("blur", "noise")
@@ -174,8 +166,8 @@ class RandomSharpness(RandomChange):
         return ops.clip(images + grain * self.uniform(images, 0.0, self.noise), 0, 255)
 
 
-def box(masks) -> tuple:
-    """First and last row, first and last column of each mask, float of shape (images,) each; as in `transplant`."""
+def bounding_box(masks) -> tuple:
+    """First and last row, first and last column of each mask: four float tensors of shape (images,)."""
     found = []
     for along in (2, 1):
         line = ops.any(masks[..., 0] > 0.5, axis=along)
@@ -185,55 +177,51 @@ def box(masks) -> tuple:
     return tuple(found)
 
 
-def _around(masks, reach: int, join):
-    """Every pixel of a mask joined with all up to `reach` pixels to each side, up and down: a maximum, or a sum."""
+def _window(masks, reach: int, combine):
+    """Combine each pixel with all within `reach` to each side, up and down: `combine` is a maximum, minimum or sum."""
     for axis in (1, 2):
         edge = [(0, 0)] * 4
         edge[axis] = (reach, reach)
-        wide, length = ops.pad(masks, edge, mode="symmetric"), masks.shape[axis]
-        parts = [wide[:, k : k + length] if axis == 1 else wide[:, :, k : k + length] for k in range(2 * reach + 1)]
-        masks = functools.reduce(join, parts)
+        padded, length = ops.pad(masks, edge, mode="symmetric"), masks.shape[axis]
+        parts = [padded[:, k : k + length] if axis == 1 else padded[:, :, k : k + length] for k in range(2 * reach + 1)]
+        masks = functools.reduce(combine, parts)
     return masks
 
 
-def transplant(films, lungs, bodies, places):
-    """The lungs of each film in the body of another: pictures, float of shape (images, size, size, 1).
+def transplant(films, masks, bodies, body_masks):
+    """The lungs of each film in the body of another: float, shape (images, size, size, 1), like each argument.
 
-    The box of the lungs is scaled and shifted onto the box of the lungs that it replaces. What lies under either of the
-    two is exchanged, with a soft edge; in a ring around them, mean and spread of the gray levels are made equal first,
-    so that no seam is left. Where the film that lends the lungs ends, the body stays as it is.
-
-    `films` are 0 to 255, `lungs` their masks from 0 to 1; `bodies` and `places` the same of the films that lend the
-    body. Where either mask is empty, the film stays as it is.
+    `films` and `bodies` are 0 to 255, the masks of their lungs 0 to 1. The lungs' box is resampled onto the box of the
+    lungs that it replaces; mean and spread of the gray levels are matched in a ring around them; what lies under either
+    mask is exchanged with a soft edge. Where either mask is empty the film stays as it is, and where the resampled film
+    ends the body does.
     """
     size = films.shape[1]
-    top, bottom, left, right = box(lungs)
-    new_top, new_bottom, new_left, new_right = box(places)
+    top, bottom, left, right = bounding_box(masks)
+    new_top, new_bottom, new_left, new_right = bounding_box(body_masks)
     across, down = (right - left + 1) / (new_right - new_left + 1), (bottom - top + 1) / (new_bottom - new_top + 1)
     nothing = ops.zeros_like(across)
     transform = [across, nothing, left - across * new_left, nothing, down, top - down * new_top]
     transform = ops.cast(ops.stack(transform, axis=1), "float32")
-    moved = resample(ops.concatenate([films, lungs, ops.ones_like(films)], -1), transform)
-    moved, moved_lungs, there = moved[..., :1], moved[..., 1:2], moved[..., 2:]
+    moved = resample(ops.concatenate([films, masks, ops.ones_like(films)], -1), transform)
+    moved, moved_masks, inside = moved[..., :1], moved[..., 1:2], moved[..., 2:]
     width = size // 48  # half of the soft edge
-    under = _around(ops.maximum(moved_lungs, places), width, ops.maximum)
-    ring = (_around(under, 2 * width + 1, ops.maximum) - under) * there
-    soft = _around(under, width, ops.add) / (2 * width + 1) ** 2
-    soft = soft * ops.clip(2 * _around(there, width, ops.minimum) - 1, 0, 1)  # no film, nothing to exchange
+    under = _window(ops.maximum(moved_masks, body_masks), width, ops.maximum)
+    ring = (_window(under, 2 * width + 1, ops.maximum) - under) * inside
+    soft = _window(under, width, ops.add) / (2 * width + 1) ** 2
+    soft = soft * ops.clip(2 * _window(inside, width, ops.minimum) - 1, 0, 1)  # no film there, nothing to exchange
 
-    def tone(pictures):
+    def mean_and_spread(pictures):
         weight = ops.sum(ring, (1, 2, 3), keepdims=True) + 1
         mean = ops.sum(ring * pictures, (1, 2, 3), keepdims=True) / weight
         return mean, ops.sqrt(ops.sum(ring * ops.square(pictures - mean), (1, 2, 3), keepdims=True) / weight + 1)
 
-    mean, spread = tone(moved)
-    new_mean, new_spread = tone(bodies)
+    mean, spread = mean_and_spread(moved)
+    new_mean, new_spread = mean_and_spread(bodies)
     gain = ops.clip(new_spread / spread, 2 / 3, 3 / 2)
-    fitted = ops.clip((moved - mean) * gain + new_mean, 0, 255)
-    both = ops.logical_and(
-        ops.any(lungs > 0.5, (1, 2, 3), keepdims=True), ops.any(places > 0.5, (1, 2, 3), keepdims=True)
-    )
-    return ops.where(both, bodies + soft * (fitted - bodies), films)
+    matched = ops.clip((moved - mean) * gain + new_mean, 0, 255)
+    has_lungs, body_has_lungs = (ops.any(one > 0.5, (1, 2, 3), keepdims=True) for one in (masks, body_masks))
+    return ops.where(ops.logical_and(has_lungs, body_has_lungs), bodies + soft * (matched - bodies), films)
 
 
 if tf and sys.platform == "linux":  # a quarter of the time
@@ -242,10 +230,9 @@ if tf and sys.platform == "linux":  # a quarter of the time
 
 @keras.saving.register_keras_serializable("cxr")
 class RandomTransplant(RandomChange):
-    """Put the lungs of an X-ray into the body of another one of the batch, whatever its class (`transplant`).
+    """`transplant` the lungs of a share `rate` of the films into the body of the film before them in the batch.
 
-    The label goes with the lungs, so nothing else in the picture tells it. Takes two channels, the film and the mask of
-    its lungs (0 to 255), and returns the film alone. `rate` is the share of films that are changed.
+    Takes two channels, the film and the mask of its lungs (0 to 255), and returns the film alone.
     """
 
     settings = ("rate",)
@@ -259,56 +246,40 @@ class RandomTransplant(RandomChange):
         return self.change(images) if training else images[..., :1]
 
     def change(self, images):
-        films, lungs = images[..., :1], images[..., 1:] / 255
+        films, masks = images[..., :1], images[..., 1:] / 255
         chosen = self.uniform(films, 0.0, 1.0) < self.rate
-        bodies, places = ops.roll(films, 1, axis=0), ops.roll(lungs, 1, axis=0)
-        return ops.where(chosen, transplant(films, lungs, bodies, places), films)
+        moved = transplant(films, masks, ops.roll(films, 1, axis=0), ops.roll(masks, 1, axis=0))
+        return ops.where(chosen, moved, films)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:3], 1)
 
 
-OWN = {kind.__name__: kind for kind in (RandomCornerSwap, RandomFraming, RandomSharpness, RandomTransplant)}
+CUSTOM_LAYERS = {kind.__name__: kind for kind in (RandomCornerSwap, RandomFraming, RandomSharpness, RandomTransplant)}
+REMEDY = "correct it in the candidates of 03_augment.ipynb and run that again"
 
 
-def layer(name: str, settings: dict, seed: int | None = None) -> keras.layers.Layer:
-    """One augmentation layer by name, such as ``"RandomFlip"``: one of `OWN`, else one of ``keras.layers``.
+def make_layer(name: str, settings: dict, seed: int | None = None) -> keras.layers.Layer:
+    """An augmentation layer by name, of `CUSTOM_LAYERS` or ``keras.layers``, such as ``"RandomFlip"``.
 
-    `settings` are the layer's arguments. Problem where there is no such layer, or it does not take these settings.
+    A Problem where there is no such layer, or it does not take these settings.
     """
-    kind: Any = OWN.get(name) or getattr(keras.layers, name, None)
+    kind: Any = CUSTOM_LAYERS.get(name) or getattr(keras.layers, name, None)
     try:
         return kind(**settings, seed=seed, dtype="float32")  # gray levels up to 255 are too coarse in float16
     except (TypeError, ValueError) as error:
-        why = f"{name} with {settings} is no augmentation layer ({error})"
-        raise Problem(f"{why}: correct it in the candidates of 03_augment.ipynb and run that again.") from None
+        raise Problem(f"{name} with {settings} is no augmentation layer ({error}): {REMEDY}.") from None
 
 
-def strongest(name: str, settings: dict, films: np.ndarray, versions: int = 16) -> np.ndarray:
-    """The first film of a batch under a `layer` at its strongest: of so many versions the one that differs most.
-
-    `films` are float of shape (images, size, size, 2), 0 to 255: each film and the mask of its lungs, which only
-    RandomTransplant takes. Returns the changed film, of shape (size, size).
-    """
-    change, given = layer(name, settings, seed=0), films if name == "RandomTransplant" else films[..., :1]
-    made = [ops.convert_to_numpy(change(given, training=True))[0, ..., 0] for _ in range(versions)]
-    return max(made, key=lambda one: np.abs(one - films[0, ..., 0]).mean())
-
-
-def takes_lungs(recipe: list[dict]) -> bool:
+def needs_masks(recipe: list[dict]) -> bool:
     """Whether a recipe transplants lungs, and so needs their masks beside the films in training."""
     return any(row["layer"] == "RandomTransplant" and row["kept"] for row in recipe)
 
 
 def build(recipe: list[dict], seed: int = 0) -> keras.Sequential:
-    """The kept layers of a recipe (the ``layers`` of ``03_augmentation.json``), in order, as one model.
-
-    Each row has ``layer``, ``settings`` and ``kept``. Kept layer number i draws from the seed 1000 * `seed` + i.
-    Problem as in `layer`.
-    """
+    """The kept layers of a recipe (``layers`` of ``03_augmentation.json``); layer i draws from 1000 * `seed` + i."""
     kept = [row for row in recipe if row["kept"]]
-    if any(row["layer"] == "RandomTransplant" for row in kept[1:]):
-        why = "RandomTransplant is not the first layer that is kept, and takes the lungs as a second channel"
-        raise Problem(f"{why}: put it first in the candidates of 03_augment.ipynb and run that again.")
-    chosen = [layer(row["layer"], row["settings"], 1000 * seed + i) for i, row in enumerate(kept)]
+    if needs_masks(kept[1:]):
+        raise Problem(f"RandomTransplant takes the film and its lungs, but is not the first layer kept: {REMEDY}.")
+    chosen = [make_layer(row["layer"], row["settings"], 1000 * seed + i) for i, row in enumerate(kept)]
     return keras.Sequential(chosen or [keras.layers.Identity()], name="augmentation")

@@ -98,7 +98,7 @@ def measure(y_true, y_score, threshold: float) -> dict:
 
 
 def auc_by_kind(y_true, y_score, kinds: list[str]) -> dict[str, float]:
-    """AUC by kind of draw; `y_score` is (draws, images), `kinds` a name a draw (`corruptions.validation_draws`)."""
+    """AUC by kind of draw; `y_score` is (draws, images), `kinds` a name a draw (`corruptions.validation_variants`)."""
     by_kind = {kind: y_score[np.array(kinds) == kind] for kind in dict.fromkeys(kinds)}
     return {kind: auc(np.tile(y_true, len(own)), own.ravel()) for kind, own in by_kind.items()}
 

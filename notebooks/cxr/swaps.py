@@ -57,7 +57,7 @@ def answers(networks: list, pictures: np.ndarray, masks: np.ndarray, bodies: np.
     """
     rows, scores = np.arange(len(pictures)), []
     for body in bodies:
-        swapped = corruptions.transplanted(pictures, masks, rows, np.full(len(rows), body))
+        swapped = corruptions.transplant(pictures, masks, rows, np.full(len(rows), body))
         scores.append([metrics.predict(network, swapped) for network in networks])
     return np.array(scores).transpose(2, 1, 0).reshape(len(pictures), -1)
 
@@ -128,7 +128,7 @@ def typical_pair(label, own, other, usable) -> list[int]:
 
 
 def placed(masks: np.ndarray, other_masks: np.ndarray) -> np.ndarray:
-    """Where `transplanted` puts lungs with these `masks` in bodies whose lungs have the `other_masks`."""
+    """Where `corruptions.transplant` puts lungs with these `masks` in bodies whose lungs have the `other_masks`."""
     n = np.arange(len(masks))
     films, fields = np.concatenate([masks, np.zeros_like(masks)]), np.concatenate([masks, other_masks])
-    return corruptions.transplanted(films, fields, n, n + len(n))
+    return corruptions.transplant(films, fields, n, n + len(n))

@@ -305,7 +305,7 @@ def behind(recipe: list[dict], network: keras.Model, seed: int) -> keras.Sequent
 
     Where the recipe transplants, it takes the film and its lungs in training, the film alone in validation.
     """
-    entry = keras.layers.Input((*network.input_shape[1:3], None if augment.takes_lungs(recipe) else 1))
+    entry = keras.layers.Input((*network.input_shape[1:3], None if augment.needs_masks(recipe) else 1))
     return keras.Sequential([entry, augment.build(recipe, seed), network], name="learner")
 
 
@@ -389,7 +389,7 @@ def scheduled(peak: float, loss: str) -> Callable[[keras.Model, int], None]:
 
 
 class Validation:
-    """The films of validation in all versions (`corruptions.validation_draws`), and what networks say of them.
+    """The films of validation in all versions (`corruptions.validation_variants`), and what networks say of them.
 
     Parameters
     ----------
@@ -411,7 +411,7 @@ class Validation:
     def __init__(self, pictures: np.ndarray, masks: np.ndarray, label: np.ndarray, recipe: dict):
         draws = recipe["stress_draws"], recipe["swap_draws"]
         self.label = label
-        self.pictures, self.kinds = corruptions.validation_draws(pictures, masks, label, *draws)
+        self.pictures, self.kinds = corruptions.validation_variants(pictures, masks, label, *draws)
 
     def each_epoch(self, target: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """One version of each kind, and what a network should say of it, as ``fit`` takes them: it judges each epoch.
@@ -419,7 +419,8 @@ class Validation:
         `target` has a row a film; without it, it is the label.
         """
         target = self.label if target is None else target
-        pictures = corruptions.one_of_each(self.pictures, self.kinds)
+        parts = np.split(self.pictures, len(self.kinds))
+        pictures = np.concatenate([parts[self.kinds.index(kind)] for kind in dict.fromkeys(self.kinds)])
         return pictures[..., None], np.concatenate([target] * len(set(self.kinds)))
 
     def answers(self, network: keras.Model, batch_size: int = 64) -> np.ndarray:
@@ -467,7 +468,7 @@ def seed_facts(
     label : ndarray of 0 and 1, shape (images,)
     probability : ndarray of float, shape (draws, images)
     kinds : list of str, one a draw
-        What was done to the images there, as `corruptions.validation_draws` says it; the first is ``plain``.
+        What was done to the images there, as `corruptions.validation_variants` says it; the first is ``plain``.
     conflicting : ndarray of bool, shape (images,)
         Those whose clues point to the wrong class (`shortcuts.bias_conflicting`).
     held_out : ndarray of float, shape (changes, images), optional
