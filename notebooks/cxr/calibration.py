@@ -113,27 +113,20 @@ def measure(y_true, y_score, times: np.ndarray | None = None, bins: int = 10) ->
     return found
 
 
-def predictive_values(sensitivity, specificity, prevalence: float) -> tuple:
-    """PPV and NPV where `prevalence` (0 to 1) of the patients are ill, by Bayes; 0 where nothing is called so."""
-    ill, well = np.asarray(sensitivity) * prevalence, np.asarray(specificity) * (1 - prevalence)
-    with np.errstate(invalid="ignore"):
-        values = ill / (ill + (1 - prevalence) - well), well / (well + prevalence - ill)
-    return tuple(np.nan_to_num(value) for value in values)
-
-
 def predictive_values_by_prevalence(y_true, y_score, thresholds: dict, prevalences, times) -> pd.DataFrame:
-    """One row a use (a key of `thresholds`) and prevalence, with 95% intervals ``ppv_low`` to ``npv_high``."""
+    """PPV and NPV by Bayes, with 95% intervals: a row a use (a key of `thresholds`) and share of ill patients."""
     rows = []
     for use, threshold in thresholds.items():
-        figures = metrics.measure(y_true, y_score, threshold)
-        drawn = metrics.spread(y_true, y_score, threshold, times)
-        point = {name: figures[name] for name in ("threshold", "sensitivity", "specificity")}
-        for prevalence in prevalences:
-            row = {"use": use, **point, "prevalence": prevalence}
-            value, resampled = (
-                predictive_values(x["sensitivity"], x["specificity"], prevalence) for x in (figures, drawn)
-            )
-            for name, own, spread in zip(("ppv", "npv"), value, resampled):
-                row |= {name: float(own)} | dict(zip((f"{name}_low", f"{name}_high"), metrics.interval(spread)))
+        own, drawn = (f(y_true, y_score, threshold, *t) for f, t in ((metrics.measure, ()), (metrics.spread, (times,))))
+        for share in prevalences:
+            row = {"use": use} | {name: own[name] for name in ("threshold", "sensitivity", "specificity")}
+            row["prevalence"] = share
+            for figures, ends in ((own, [""]), (drawn, ["_low", "_high"])):
+                ill, well = figures["sensitivity"] * share, figures["specificity"] * (1 - share)
+                for name, true, false in (("ppv", ill, 1 - share - well), ("npv", well, share - ill)):
+                    value = true / np.maximum(true + false, 1e-12)  # 0 where nothing is called so
+                    found = [float(value)] if len(ends) == 1 else metrics.interval(value)
+                    row |= dict(zip((f"{name}{end}" for end in ends), found))
             rows.append(row)
-    return pd.DataFrame(rows)
+    columns = "use threshold sensitivity specificity prevalence ppv ppv_low ppv_high npv npv_low npv_high".split()
+    return pd.DataFrame(rows)[columns]

@@ -27,7 +27,7 @@ def checked(y_true, y_score) -> tuple[np.ndarray, np.ndarray]:
             "learning rate in the parameters of the notebook that trained the network to a tenth, and run it again."
         )
     classes, found = y_score.shape[1] if y_score.ndim > 1 else 2, set(y_true)
-    if found != set(range(classes)):
+    if len(found) < 2 or (y_score.ndim > 1 and found != set(range(classes))):
         raise Problem(
             f"Of {classes} classes, {len(found)} have images in this split (02_split.csv): figures need all of them, "
             "so add images of the others and run from 01_download.ipynb."
@@ -81,10 +81,7 @@ def _rates(tn, fp, fn, tp) -> dict:
 
 
 def measure(y_true, y_score, threshold: float) -> dict:
-    """The figures of `NAMES` where pneumonia is called from `threshold` on, and the four counts behind them.
-
-    ``ppv`` and ``npv`` are predictive values (0 where nothing is called so), ``mcc`` is Matthews' correlation.
-    """
+    """The figures of `NAMES` (0 where one is not defined) at a threshold, and the four counts behind them."""
     y_true, y_score = checked(y_true, y_score)
     called = (y_score >= threshold).astype(int)
     counts = metrics.confusion_matrix(y_true, called, labels=[0, 1]).ravel()
@@ -104,9 +101,9 @@ def auc_by_kind(y_true, y_score, kinds: list[str]) -> dict[str, float]:
 
 
 def resample(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> np.ndarray:
-    """Draw patients with replacement within each class; how often each resample holds each image.
+    """How often each resample holds each image, patients drawn with replacement within each class.
 
-    `table` has ``label`` (the class, from 0) and ``patient``. Use the same for everything that is to be compared.
+    `table` has ``label`` (from 0) and ``patient``. Use the same for everything that is to be compared.
     """
     label, _ = checked(table.label, np.zeros(len(table)))
     rng, times = np.random.default_rng(seed), np.zeros((resamples, len(table)))
@@ -130,10 +127,7 @@ def _by_score(label: np.ndarray, score: np.ndarray, times: np.ndarray) -> list[n
 
 
 def spread(y_true, y_score, threshold, times: np.ndarray) -> dict[str, np.ndarray]:
-    """The figures of `NAMES` in every resample, (resamples,) each; 0 where one is not defined, as in `measure`.
-
-    `threshold` is a number, or one for each resample (`youden_thresholds`).
-    """
+    """The figures of `NAMES` in every resample; `threshold` is a number, or one for each (`youden_thresholds`)."""
     y_true, y_score = checked(y_true, y_score)
     called = y_score >= np.reshape(threshold, (-1, 1))  # (1, images) or (resamples, images)
     there = [(y_true == truth) & (called == answer) for truth in (0, 1) for answer in (0, 1)]

@@ -119,7 +119,7 @@ def typical_pair(label, own, other, usable) -> list[int]:
     `own` and `other` are its scores in its own body and in another one.
     """
     moved = np.abs(calibration.logit(np.asarray(other)) - calibration.logit(np.asarray(own)))
-    chosen = []
+    chosen, label = [], np.asarray(label)
     for one in (1, 0):
         rows = np.flatnonzero(np.asarray(usable) & (label == one))
         rows = rows if len(rows) else np.flatnonzero(label == one)
