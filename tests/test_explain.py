@@ -1,12 +1,17 @@
-import numpy as np
-import pandas as pd
-import pytest
+"""Grad-CAM, in sight of 06 and of the package, and what 06 covers."""
 
-from cxr import metrics, saliency, training
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import ndimage
+from test_gpu import cells
+
+from cxr import saliency, training
 from cxr.backend import keras
 from cxr.paths import Problem
 
 SIZE = 64
+layers = keras.layers
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +28,20 @@ def pictures():
     return pictures, label
 
 
-def network(kind):
-    layers = keras.layers
+def parts(kind):
     keras.utils.set_random_seed(1)
-    entry = x = layers.Input((SIZE, SIZE, 1))
-    x = layers.Rescaling(1 / 255)(x)
+    found = [layers.Rescaling(1 / 255)]
     for filters in (8, 16):
-        x = layers.MaxPooling2D()(layers.Conv2D(filters, 3, padding="same", activation="relu")(x))
-    if kind == "flat":
-        x = layers.Dense(8, activation="relu")(layers.Flatten()(x))
-    else:
-        x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(entry, layers.Dense(1, activation="sigmoid")(x))
+        found += [layers.Conv2D(filters, 3, padding="same", activation="relu"), layers.MaxPooling2D()]
+    flat = [layers.Flatten(), layers.Dense(8, activation="relu")]
+    return found + (flat if kind == "flat" else [layers.GlobalAveragePooling2D()]) + [layers.Dense(1, "sigmoid")]
+
+
+def network(kind):
+    entry = x = layers.Input((SIZE, SIZE, 1))
+    for layer in parts(kind):
+        x = layer(x)
+    return keras.Model(entry, x)
 
 
 @pytest.fixture(scope="module")
@@ -47,104 +54,73 @@ def trained(pictures):
     return model
 
 
-def test_logits_are_the_log_odds_of_the_probabilities(pictures, trained):
-    probability = trained.predict(pictures[0][..., None], verbose=0)[:, 0].astype(float).clip(1e-7, 1 - 1e-7)
-    inner = (probability > 1e-4) & (probability < 1 - 1e-4)
-    np.testing.assert_allclose(
-        saliency.logits(trained, pictures[0])[inner], np.log(probability / (1 - probability))[inner], atol=0.02
-    )
+@pytest.fixture(scope="module")
+def page():
+    """The functions that 06 writes out."""
+    known = {"keras": keras, "tf": tf, "np": np, "ndimage": ndimage}
+    for source in cells("06", "def gradcam", "def log_odds", "def cover"):
+        exec(source.split("\n\n")[0], known)
+    return known
 
 
-def test_gradcam_lights_up_where_the_answer_is(pictures, trained):
+def test_gradcam_lights_up_where_the_answer_is_and_06_draws_the_same(pictures, trained, page):
     found, label = (part[pictures[1] == 1] for part in pictures)
     maps = saliency.gradcam(trained, found, label, batch_size=16)
     assert maps.shape == found.shape and maps.min() >= 0
     np.testing.assert_allclose(maps.max(axis=(1, 2)), 1, rtol=1e-5)
-    bright = saliency.share_inside(maps, found > 200)
-    assert np.median(bright) > 3 * (found > 200).mean()
-    np.testing.assert_allclose(maps, saliency.gradcam(trained, found, label, batch_size=64), atol=1e-4)
+    inside = (maps * (found > 200)).sum(axis=(1, 2)) / maps.sum(axis=(1, 2))
+    assert np.median(inside) > 3 * (found > 200).mean()
+    for model, of in ((trained, found), (network("flat"), found)):
+        own = page["gradcam"](model, of, label)
+        top = own.max(axis=(1, 2), keepdims=True)
+        expected = saliency.gradcam(model, of, label, even=True)
+        np.testing.assert_allclose(np.where(top > 0, own / np.maximum(top, 1e-9), 1), expected, atol=1e-3)
 
 
-def test_occlusion_finds_the_square_too(pictures, trained):
-    found, label = pictures
-    fall = saliency.occlusion(trained, found[1], label[1], patch=12, step=4)
-    y, x = np.unravel_index(fall.argmax(), fall.shape)
-    rows, columns = np.nonzero(found[1] > 200)
-    assert abs(y - rows.mean()) < 10 and abs(x - columns.mean()) < 10
+@pytest.mark.parametrize("kind", ["pooled", "flat"])
+def test_a_sequential_can_be_explained_fresh_called_and_loaded(kind, pictures, tmp_path):
+    found, label = (part[:4] for part in pictures)
+    expected = saliency.gradcam(network(kind), found, label, even=True)
+    with_input = keras.Sequential([layers.Input((SIZE, SIZE, 1)), *parts(kind)])
+    with_input.save(tmp_path / "a.keras")
+    called = keras.Sequential(parts(kind))
+    called(found[..., None].astype("float32"))
+    for model in (with_input, keras.models.load_model(tmp_path / "a.keras", compile=False), called):
+        np.testing.assert_allclose(saliency.gradcam(model, found, label, even=True), expected, atol=1e-3)
+    assert saliency.gradcam(keras.Sequential(parts(kind)), found, label, even=True).shape == found.shape, "never called"
 
 
-def test_random_weights_give_another_map(pictures, trained):
-    found, label = (part[pictures[1] == 1] for part in pictures)
-    maps = saliency.gradcam(trained, found, label)
-    blank = saliency.randomised(trained, seed=3)
-    assert blank.count_params() == trained.count_params()
-    other = saliency.gradcam(blank, found, saliency.logits(blank, found) > 0)
-    assert np.median(saliency.likeness(maps, other)) < 0.8 and np.allclose(saliency.likeness(maps, maps), 1)
+def test_a_member_of_an_ensemble_can_be_explained_in_the_order_of_its_outputs(pictures, trained, tmp_path):
+    some, entry = pictures[0][:3], layers.Input((SIZE, SIZE, 1))
+    ensemble = keras.Model(
+        entry, layers.Concatenate()([trained(entry), network("flat")(entry), network("pooled")(entry)])
+    )
+    ensemble.save(tmp_path / "ensemble.keras")
+    for model in (ensemble, keras.models.load_model(tmp_path / "ensemble.keras", compile=False)):
+        y_score, found = model.predict(some[..., None], verbose=0), training.members(model)
+        assert len(found) == 3
+        for i, member in enumerate(found):
+            np.testing.assert_allclose(member.predict(some[..., None], verbose=0)[:, 0], y_score[:, i], rtol=1e-4)
+            assert saliency.gradcam(member, some, y_score[:, i] > 0.5, even=True).shape == some.shape
 
 
-def test_a_map_of_nothing_is_an_error_and_no_picture(pictures):
+def test_what_has_no_map_is_an_error(pictures):
     model = network("pooled")
     model.layers[-1].set_weights([np.zeros((16, 1)), np.zeros(1)])
     with pytest.raises(Problem, match="Grad-CAM of image 0 is zero everywhere"):
         saliency.gradcam(model, pictures[0][:4], np.ones(4))
-    even = saliency.gradcam(model, pictures[0][:4], np.ones(4), even=True)
-    assert (even == 1).all() and (saliency.likeness(even, pictures[0][:4]) == 0).all()
-
-
-def test_a_network_without_feature_maps_is_an_error():
-    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+    assert (saliency.gradcam(model, pictures[0][:4], np.ones(4), even=True) == 1).all()
     with pytest.raises(Problem, match="GlobalAveragePooling2D or Flatten"):
-        saliency.gradcam(model, np.zeros((1, 4, 4)), [1])
+        saliency.gradcam(keras.Sequential([layers.Input((4, 4, 1)), layers.Dense(1)]), np.zeros((1, 4, 4)), [1])
 
 
-def test_covering_takes_away_what_is_inside_and_nothing_else(pictures):
+def test_06_covers_what_is_inside_and_nothing_else_and_measures_log_odds(pictures, trained, page):
     found, _ = pictures
     fields = found > 200
-    covered = saliency.covered(found, fields)
-    assert covered.dtype == np.uint8 and covered[fields].mean() < 80
-    far = np.ones_like(found, bool)
-    for shift in range(-5, 6):
-        for axis in (1, 2):
-            far &= ~np.roll(fields, shift, axis)
-    assert (covered[far] == found[far]).mean() > 0.9
-    everything = saliency.covered(found[:2], np.ones_like(fields[:2]))
-    assert everything.max() == 0, "with nothing left outside there is no mean"
-
-
-def test_corners_are_four_squares():
-    field = saliency.corners(100, 0.2)
-    assert field.sum() == 4 * 20 * 20 and field[0, 0] and field[99, 99] and not field[50, 0]
-
-
-def test_a_mean_has_its_interval_by_patient():
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame({"label": np.tile([0, 1], 100), "patient": np.arange(200)})
-    times = metrics.resample(table, 500)
-    values = rng.normal(3, 1, 200)
-    found = metrics.mean_with(values, times)
-    assert found["mean"] == pytest.approx(values.mean()) and found["low"] < values.mean() < found["high"]
-    assert found["high"] - found["low"] == pytest.approx(4 * 1 / np.sqrt(200), rel=0.3)
-    assert metrics.mean_with(2 * values, times, over=values) == pytest.approx({"mean": 2, "low": 2, "high": 2})
-
-
-@pytest.mark.parametrize("count", [1, 2, 12])
-def test_the_members_of_an_ensemble_come_in_the_order_of_its_outputs(pictures, tmp_path, count):
-    layers, some = keras.layers, pictures[0][:3, ..., None]
-    entry = layers.Input((SIZE, SIZE, 1))
-    networks = [keras.Model(entry, layers.Dense(1)(layers.Flatten()(entry)), name=f"n_{i}") for i in range(count)]
-    xray = layers.Input((SIZE, SIZE, 1))
-    ensemble = keras.Model(xray, layers.Concatenate()([network(xray) for network in networks]))
-    ensemble.save(tmp_path / "ensemble.keras")
-    for whole in (ensemble, keras.models.load_model(tmp_path / "ensemble.keras", compile=False)):
-        said, found = whole.predict(some, verbose=0), training.members(whole)
-        assert len(found) == count
-        for i, member in enumerate(found):
-            np.testing.assert_allclose(member.predict(some, verbose=0)[:, 0], said[:, i], rtol=1e-5)
-
-
-def test_a_member_of_an_ensemble_can_be_explained(pictures, trained):
-    entry = keras.layers.Input((SIZE, SIZE, 1))
-    ensemble = keras.Model(entry, keras.layers.Concatenate()([trained(entry), network("flat")(entry)]))
-    for member, kind in zip(training.members(ensemble), ("pooled", "flat")):
-        maps = saliency.gradcam(member, pictures[0][:2], saliency.logits(member, pictures[0][:2]) > 0)
-        assert maps.shape == (2, SIZE, SIZE), kind
+    covered = page["cover"](found, fields)
+    far = ~ndimage.binary_dilation(fields, np.ones((1, 11, 11)))
+    assert covered.dtype == np.uint8 and covered[fields].mean() < 80 and (covered[far] == found[far]).mean() > 0.9
+    probability = trained.predict(found[..., None], verbose=0)[:, 0].astype(float)
+    inner = (probability > 1e-4) & (probability < 1 - 1e-4)
+    expected = np.log(probability[inner] / (1 - probability[inner]))
+    np.testing.assert_allclose(page["log_odds"](trained, found)[inner], expected, atol=0.02)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from . import augment, metrics
+from . import augment
 from .backend import keras
 from .paths import Problem, display_path, resolve
 
@@ -21,7 +20,7 @@ warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square", Us
 
 
 class Backbone(NamedTuple):
-    """A network of ``keras.applications``: its name there, its arguments, the range of its input, its weights' file."""
+    """A network of ``keras.applications``, its arguments, the range of its input, and patterns of its weights' file."""
 
     kind: str
     arguments: dict
@@ -32,24 +31,16 @@ class Backbone(NamedTuple):
 UNIT = 0.5, 0.0  # scale and offset for a film of mean 0 and spread 1: -1 to 1
 BYTE = 64.0, 127.5  # 0 to 255
 CENTRED = 64.0, 0.0  # 0 to 255, less the mean
+V2 = "mobilenet_v2_{0}*_*.h5 mobilenet_v2_*_{0}_*_no_top.h5"  # of this project, and of Keras
 BACKBONES = {
-    "MobileNetV2": Backbone(
-        "MobileNetV2", {"alpha": 1.0}, UNIT, "mobilenet_v2_1.00_*.h5 mobilenet_v2_*_1.0_*_no_top.h5"
-    ),
-    "MobileNetV2 0.35": Backbone(
-        "MobileNetV2", {"alpha": 0.35}, UNIT, "mobilenet_v2_0.35_*.h5 mobilenet_v2_*_0.35_*_no_top.h5"
-    ),
+    "MobileNetV2": Backbone("MobileNetV2", {"alpha": 1.0}, UNIT, V2.format("1.0")),
+    "MobileNetV2 0.35": Backbone("MobileNetV2", {"alpha": 0.35}, UNIT, V2.format("0.35")),
     "MobileNet 0.75": Backbone("MobileNet", {"alpha": 0.75}, UNIT, "mobilenet_v1_0.75_*.h5 mobilenet_7_5_*_no_top.h5"),
     "EfficientNetB0": Backbone("EfficientNetB0", {}, BYTE, "efficientnetb0_notop.h5"),
     "ResNet50": Backbone("ResNet50", {}, CENTRED, "resnet50_*_notop.h5"),
     "VGG16": Backbone("VGG16", {}, CENTRED, "vgg16_*_notop.h5"),
 }
 SMALL = ["MobileNetV2", "MobileNetV2 0.35", "MobileNet 0.75"]
-COLUMNS = (  # of 07_backbones.csv
-    "backbone weights parameters megabytes frozen_plain_auc frozen_stress_auc frozen_swap_auc frozen_conflict_auc "
-    "val_auc stress_auc swap_auc conflict_auc bias_conflicting_auc threshold seconds_an_epoch ms_an_image "
-    "accuracy accuracy_low accuracy_high auc auc_low auc_high"
-).split()
 
 
 def _backbone(name: str) -> Backbone:
@@ -64,26 +55,17 @@ def _first_line(error: Exception) -> str:
 
 
 def choose(wanted: str) -> list[str]:
-    """Names of `BACKBONES`: "small", "all", or some of them with commas between; Problem where there is none such."""
-    if wanted.strip() in ("small", "all"):
-        return SMALL if wanted.strip() == "small" else list(BACKBONES)
-    names = [name.strip() for name in wanted.split(",")]
-    for name in names:
-        _backbone(name)
-    return list(dict.fromkeys(names))
+    """Names of `BACKBONES`: "small", "all", or some of them with commas between."""
+    names = {"small": SMALL, "all": list(BACKBONES)}.get(wanted.strip()) or map(str.strip, wanted.split(","))
+    return list(dict.fromkeys(name for name in names if _backbone(name)))
 
 
 def local_weights(name: str) -> Path | None:
-    """The file of a backbone's ImageNet weights in the folder ``KERAS_WEIGHTS_DIR``; None where there is none.
-
-    Problem where `name` is not in `BACKBONES`, or the variable names a folder that does not exist.
-    """
-    wanted = os.environ.get("KERAS_WEIGHTS_DIR")
-    files = _backbone(name).files.split()
+    """The file of a backbone's ImageNet weights in the folder ``KERAS_WEIGHTS_DIR``; None where there is none."""
+    wanted, files = os.environ.get("KERAS_WEIGHTS_DIR"), _backbone(name).files.split()
     if not wanted:
         return None
-    folder = resolve(wanted)
-    if not folder.is_dir():
+    if not (folder := resolve(wanted)).is_dir():
         raise Problem(
             f"KERAS_WEIGHTS_DIR names {display_path(folder)}, which is no folder: set it to the folder that holds "
             f"files such as {files[-1]}, or unset it and the weights are downloaded."
@@ -92,10 +74,9 @@ def local_weights(name: str) -> Path | None:
 
 
 def pretrained(name: str, size: int) -> tuple[keras.Model | None, str]:
-    """A backbone with its ImageNet weights, from ``KERAS_WEIGHTS_DIR`` or else downloaded, and where they come from.
+    """A backbone with its ImageNet weights, from ``KERAS_WEIGHTS_DIR`` or downloaded, and where they come from.
 
-    Where they can't be had there is None, and the reason. `size` is the side of the pictures in pixels. Problem as in
-    `local_weights`, and where a file of weights does not fit the network.
+    Where they can't be had there is None, and the reason. `size` is the side of the pictures in pixels.
     """
     path = local_weights(name)
     if path:
@@ -117,27 +98,21 @@ def pretrained(name: str, size: int) -> tuple[keras.Model | None, str]:
 def gather(wanted: list[str], size: int) -> tuple[dict[str, keras.Model | None], dict[str, str]]:
     """Those of the `wanted` backbones whose ImageNet weights are there (`pretrained`), and a word on each.
 
-    The first dict holds only the networks that can be used, for pictures of `size` x `size` pixels. Where none can, it
-    holds the smallest one as None, whose weights are to be ``RANDOM``: enough to see the steps, and no more.
+    Where there are none, it is the smallest one as None, with ``RANDOM`` weights: enough to see the steps.
     """
     found = {name: pretrained(name, size) for name in wanted}
     bases = {name: base for name, (base, _) in found.items() if base is not None}
     weights = {name: said for name, (_, said) in found.items()}
     if bases:
         return {**bases}, weights
-    print(
-        "ImageNet's weights are not to be had: set KERAS_WEIGHTS_DIR to a folder that holds them. "
-        "What follows starts from RANDOM weights and says nothing of transfer learning."
-    )
+    print("ImageNet's weights are not to be had: set KERAS_WEIGHTS_DIR to a folder that holds them.")
+    print("What follows starts from RANDOM weights and says nothing of transfer learning.")
     smallest = min(wanted, key=lambda name: raw(name, size).count_params())
     return {smallest: None}, weights | {smallest: "RANDOM"}
 
 
 def begin(name: str, base: keras.Model | None, size: int) -> keras.Model:
-    """A backbone to be tuned: a copy of `base` whose batch normalisation stays as it is (`freeze_statistics`).
-
-    Where `base` is None it has random weights, for pictures of `size` x `size` pixels, and all of it can learn.
-    """
+    """A copy of `base` to tune, its batch normalisation frozen; random weights, nothing frozen, where it is None."""
     own = raw(name, size) if base is None else copy(name, base)
     freeze_statistics(own, base is not None)
     return own
@@ -168,7 +143,7 @@ def copy(name: str, base: keras.Model) -> keras.Model:
 
 
 def take_weights(own: keras.Model, base: keras.Model) -> None:
-    """Give `own` the weights of `base`, and its layers of normalisation the statistics (as Keras does from a file)."""
+    """Give `own` the weights of `base`, and its layers of normalisation the statistics."""
     own.set_weights(base.get_weights())
     for layer in own.layers:
         if isinstance(layer, layers.Normalization):
@@ -176,11 +151,9 @@ def take_weights(own: keras.Model, base: keras.Model) -> None:
 
 
 def freeze_statistics(base: keras.Model, frozen: bool = True) -> None:
-    """Let batch normalisation keep what it learned, statistics, scale and offset, while the convolutions are tuned.
+    """Let batch normalisation keep what it learned while the convolutions are tuned; random weights learned nothing.
 
-    Not `frozen` for random weights, which have no statistics. (The layers are frozen one by one: ``base(x,
-    training=False)``, the usual way, has no effect in Keras 3 while ``fit`` runs;
-    github.com/keras-team/keras/issues/20285.)
+    (One by one: ``base(x, training=False)`` has no effect while ``fit`` runs; github.com/keras-team/keras/issues/20285)
     """
     for layer in base.layers:
         if isinstance(layer, layers.BatchNormalization):
@@ -193,10 +166,8 @@ def build(
 ) -> keras.Model:
     """The backbone behind a gray input of 0 to 255, averaged over the picture, with a new answer.
 
-    Each film is brought to mean 0 and spread 1 first, then to the range that the backbone was trained on. `base` comes
-    from `pretrained`, `copy` or `raw`, and its statistics are frozen here (`freeze_statistics`) if `keep_statistics`.
-    One output is the probability of pneumonia, 3 or more are one probability a class. The layer ``features`` is what
-    the answer is made of; the last layer is the answer.
+    Each film is brought to mean 0 and spread 1, then to the range that the backbone was trained on. One output is the
+    probability of pneumonia, 3 or more are one probability a class, made of what the layer ``features`` gives.
     """
     freeze_statistics(base, keep_statistics)
     xray = layers.Input((*base.input_shape[1:3], 1), name="xray")
@@ -209,15 +180,13 @@ def build(
 
 
 def network_name(name: str) -> str:
-    """The name of a backbone as Keras takes it: ``mobilenetv2_0_35``."""
     return name.lower().replace(" ", "_").replace(".", "_")
 
 
 def features(network: keras.Model, pictures: np.ndarray, augmentation=None, batch_size: int = 64) -> np.ndarray:
-    """What the frozen backbone of a network from `build` says of each picture: float32, shape (images, features).
+    """What the frozen backbone of a network from `build` makes of each picture: float32, shape (images, features).
 
-    `pictures` are uint8 of shape (images, size, size), or (images, size, size, channels) as the `augmentation` takes
-    them; with that, a model, each is changed first.
+    `pictures` are uint8 of shape (images, size, size), or with channels as an `augmentation`, a model, takes them.
     """
     pictures = pictures if pictures.ndim == 4 else pictures[..., None]
     reader = keras.Model(network.input, network.get_layer("features").output)
@@ -230,11 +199,7 @@ def features(network: keras.Model, pictures: np.ndarray, augmentation=None, batc
 
 
 def fit_head(network: keras.Model, found: np.ndarray, label, weight, strength: float = 0.01) -> None:
-    """Fit the last layer alone on frozen `features`, as a logistic regression, and put it into the network.
-
-    `found` has shape (images, features), `label` is the class of each image from 0, `weight` that of each in the loss.
-    `strength` is the inverse of the penalty on the coefficients (scikit-learn's C), on standardised features.
-    """
+    """Fit the last layer alone to the features `found`, as a logistic regression; `strength` is scikit-learn's C."""
     scaler = StandardScaler().fit(found)
     line = LogisticRegression(C=strength, max_iter=1000).fit(scaler.transform(found), label, sample_weight=weight)
     kernel = (line.coef_ / scaler.scale_).T
@@ -243,53 +208,12 @@ def fit_head(network: keras.Model, found: np.ndarray, label, weight, strength: f
 
 
 def fit_frozen(network: keras.Model, films: np.ndarray, label, weight, recipe: list[dict]) -> None:
-    """Fit the last layer alone (`fit_head`), on each film as it is and once more as the augmentation changes it.
+    """`fit_head` on each film as it is and once more as the augmentation of `recipe` changes it.
 
-    `films` are uint8 of shape (images, size, size, 2), each with its lungs beside it, `label` and `weight` as for
-    `fit_head`, and `recipe` as `augment.build` takes it.
+    `films` are uint8 of shape (images, size, size, 2), each with its lungs beside it.
     """
     order = np.random.default_rng(0).permutation(len(label))  # bodies of both classes in a batch
     films = films[order]
     found = [features(network, films[..., 0]), features(network, films, augment.build(recipe))]
     label, weight = (np.tile(np.asarray(values)[order], 2) for values in (label, weight))
     fit_head(network, np.concatenate(found), label.astype(int), weight)
-
-
-def passage(network: keras.Model, picture: np.ndarray, maps: int = 4) -> dict:
-    """What becomes of one film (uint8, shape (size, size)) in a network from `build`.
-
-    Returns what `plots.passage` shows: ``channels`` (size, size, 3), as the backbone receives them; the `maps` feature
-    maps that vary most of an ``early`` layer, the last one at a quarter of the film's side, and of the ``late`` one,
-    each (side, side, maps); ``features`` (features,), the ``answer``, and the ``counts`` of early and late maps.
-    """
-    place, base = next((i, layer) for i, layer in enumerate(network.layers) if isinstance(layer, keras.Model))
-    quarter = [layer for layer in base.layers if layer.output.shape[1:3] == (len(picture) // 4,) * 2]
-    entrance = keras.Model(network.input, network.layers[place - 1].output)
-    inside = keras.Model(base.input, [quarter[-1].output, base.output])
-    channels = entrance(picture[None, ..., None].astype("float32"), training=False)
-    seen = [keras.ops.convert_to_numpy(one)[0] for one in inside(channels, training=False)]
-    early, late = (one[..., np.argsort(-one.std(axis=(0, 1)), kind="stable")[:maps]] for one in seen)
-    return {
-        "channels": keras.ops.convert_to_numpy(channels)[0],
-        "early": early,
-        "late": late,
-        "features": features(network, picture[None])[0],
-        "answer": float(metrics.predict(network, picture[None])[0]),
-        "counts": [one.shape[-1] for one in seen],
-    }
-
-
-def compared(weights: dict[str, str], size: int, *parts: dict[str, dict]) -> pd.DataFrame:
-    """``07_backbones.csv``: a row for each of `BACKBONES`, with `COLUMNS`; empty where a network was not run.
-
-    `weights` has a word on the weights of those that were asked for; each of the `parts` has figures by name of the
-    backbone. `size` is the side of the pictures in pixels; parameters are counted with an answer of one number.
-    """
-    rows = []
-    for name in [*weights, *(other for other in BACKBONES if other not in weights)]:
-        row = {"backbone": name, "weights": weights.get(name, "not run here")}
-        for part in parts:
-            row |= part.get(name, {})
-        parameters = build(name, raw(name, size)).count_params()
-        rows.append(row | {"parameters": parameters, "megabytes": round(4 * parameters / 1e6, 1)})
-    return pd.DataFrame(rows).reindex(columns=COLUMNS)

@@ -1,15 +1,12 @@
-"""Keras, on TensorFlow unless ``KERAS_BACKEND`` says otherwise, without TensorFlow's start-up notes.
+"""Keras on TensorFlow, whatever ``~/.keras/keras.json`` says, without TensorFlow's start-up notes."""
 
-What else it has to say is passed on.
-"""
-
-import importlib
 import os
 import re
 import sys
 import tempfile
 from contextlib import contextmanager
-from typing import Any
+
+from .paths import Problem
 
 NOTES = (
     "I0000",
@@ -39,16 +36,18 @@ def without_notes():
                     print(line, file=sys.stderr)
 
 
+loaded = sys.modules.get("keras")
+backend = loaded.config.backend() if loaded else os.environ.get("KERAS_BACKEND") or "tensorflow"
+if backend != "tensorflow":
+    raise Problem(f"KERAS_BACKEND is {backend}, and this project takes TensorFlow: unset it, and restart the kernel.")
+os.environ["KERAS_BACKEND"] = backend
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # no notes later on; warnings and errors stay
 with without_notes():
     import keras
+    import tensorflow as tf
 
-    tf: Any = None  # KERAS_BACKEND names another: the layers and the network run on it, `training.devices` does not
-    if keras.backend.backend() == "tensorflow":
-        tf = importlib.import_module("tensorflow")
-        # five networks in one notebook are traced five times, as they must be; where an export lies while it is made
-        # is nobody's business
-        tf.get_logger().addFilter(lambda record: not re.search("retracing|Assets written", record.getMessage()))
-        tf.config.list_physical_devices()  # looks for GPUs, and complains where there is none
-
-__all__ = ["keras", "tf"]
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    # five networks in one notebook are traced five times, as they must be; where an export lies meanwhile is no news
+    tf.get_logger().addFilter(lambda record: not re.search("retracing|Assets written", record.getMessage()))
+    tf.config.list_physical_devices()  # looks for GPUs, and complains where there is none

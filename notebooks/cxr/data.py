@@ -35,14 +35,14 @@ PUBLIC = (
     r"|patient\d{5}(?=[/_]study)"  # CheXpert: patient00001/study1/view1_frontal
     r"|p\d{8}(?=[/_]s\d{8}))"  # MIMIC-CXR: p10/p10000032/s50414267/...
 )
-COLUMN_NAMES = {  # of a CSV, in small letters alone
-    "path": ("path", "file", "filename", "filepath", "imageid", "imageindex", "image"),
-    "patient": ("patient", "patientid", "subjectid"),
-    "subtype": ("subtype",),
-    "view": ("view", "projection", "viewposition"),
-    "age": ("age", "patientage"),
-    "source": ("source",),
-    "license": ("license", "licence"),
+COLUMN_NAMES = {  # of a CSV, by letters alone ("Image Index" is imageindex); the last one that is there counts
+    "path": "image imageindex imageid filepath filename file path",
+    "patient": "subjectid patientid patient",
+    "subtype": "subtype",
+    "view": "viewposition projection view",
+    "age": "patientage age",
+    "source": "source",
+    "license": "licence license",
 }
 JUNK = re.compile(r"(^|/)(\.|__|thumbs\.db$|desktop\.ini$)", re.IGNORECASE)  # of operating systems and Jupyter
 
@@ -54,8 +54,8 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     """Sub-folders by lower-case name, without those of an operating system and of masks."""
     found: dict[str, Path] = {}
     try:
-        for path in sorted(folder.iterdir()):
-            if path.is_dir() and not JUNK.search(path.name) and not images.MASKS.search(path.name):
+        for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+            if not JUNK.search(path.name) and not images.MASKS.search(path.name):
                 other = found.setdefault(path.name.lower(), path)
                 if other != path:
                     both = f"{other.name}/ and {path.name}/"
@@ -66,6 +66,24 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _by_class(folder: Path, names: set[str]) -> tuple[pd.DataFrame, list[Path]]:
+    """Films below the class folders of `folder`: ``file``, ``class_name``, ``label``, ``inside``; and all else there.
+
+    A Problem where one of the `names` (of classes, in lower case) has no film.
+    """
+    places, rows = _subfolders(folder), []
+    others = [path for path in folder.iterdir() if path not in places.values()]
+    for name in sorted({*places, *names}):
+        place = places.get(name, folder / name)
+        films, beside = images.find(place, or_none=True) if name in places else ([], [])
+        if name in names and not films:
+            lack = f"{display_path(folder)}/{place.name} holds no film ({', '.join(FORMATS)})"
+            raise Problem(f"{lack}: put the images of this class there.")
+        rows += [(film, place.name, int(name != "normal"), film.relative_to(place).as_posix()) for film in films]
+        others += beside
+    return pd.DataFrame(rows, columns=["file", "class_name", "label", "inside"]), others
+
+
 def _bare(path: str) -> str:
     """`path` without its ending; ``1.2.840.113``, a usual name of DICOM, has none."""
     name, _, ending = path.rpartition(".")
@@ -74,8 +92,7 @@ def _bare(path: str) -> str:
 
 def is_kermany(inside: pd.Series) -> bool:
     """Whether films are named as Kaggle's: `inside` has their paths below the folders of their classes."""
-    named = inside.str.match(KAGGLE)
-    return bool(named.mean() > 0.9 and inside.str.startswith("person").any())
+    return bool(inside.str.match(KAGGLE).mean() > 0.9 and inside.str.startswith("person").any())
 
 
 def patients(paths: pd.Series, inside: pd.Series) -> pd.Series:
@@ -88,154 +105,120 @@ def patients(paths: pd.Series, inside: pd.Series) -> pd.Series:
     paths, inside = paths.map(_bare), inside.map(_bare)
     found = paths.str.extract(PUBLIC, re.IGNORECASE)[0]
     if is_kermany(inside):
-        found = found.fillna(inside.str.extract("^" + KAGGLE, re.IGNORECASE)[0])
+        found = found.fillna(inside.str.extract(KAGGLE, re.IGNORECASE)[0])
     folders = inside.str.split("/").str[:-1]
     for level in range(int(folders.str.len().max() or 0)):
         names = folders.str[level]
         if 1 < names.nunique() and names.count() <= MOST_FILMS * names.nunique():
-            found = found.fillna(names)
-            break
+            return found.fillna(names).fillna(paths)
     return found.fillna(paths)
 
 
-def _by_class(folder: Path) -> tuple[pd.DataFrame, list[Path]]:
-    """Films below the class folders of `folder`: ``file``, ``class_name``, ``label``, ``inside``; and all else."""
-    rows, others = [], [path for path in folder.iterdir() if not path.is_dir()]
-    others += [path for path in folder.iterdir() if path.is_dir() and images.MASKS.search(path.name)]
-    for name, place in sorted(_subfolders(folder).items()):
-        films, beside = images.find(place, or_none=True)
-        inside = [film.relative_to(place).as_posix() for film in films]
-        rows += [(film, place.name, int(name != "normal"), below) for film, below in zip(films, inside)]
-        others += beside
-    return pd.DataFrame(rows, columns=["file", "class_name", "label", "inside"]), others
-
-
-def list_folder(folder: str | Path) -> pd.DataFrame:
-    """The films of another hospital: in a sub-folder for each class, that of the healthy called normal, or all in one.
-
-    There may be one class or many; without sub-folders nobody knows who is ill.
-
-    Returns
-    -------
-    DataFrame
-        One row a film: ``path`` (posix, below `folder`), ``class_name`` (empty where not known), ``label`` (Int64: 0
-        normal, 1 any other class, missing where not known), ``patient`` (`read_metadata`, else `patients`), and
-        ``view``, ``age``, ``source``, ``license`` where the CSV has them. A Problem where the folder is not there, it
-        or a class has no film, it is laid out in another way, or all films are of one patient.
-    """
-    folder, both = resolve(folder), "put the films into normal/ and a folder for each other class, or all into one"
-    if not folder.is_dir():
-        raise Problem(f"{display_path(folder)} is not there: name a folder of films, or leave the setting empty.")
-    films, _ = images.find(folder) if not _subfolders(folder) else images.find(folder, or_none=True)
-    classes, loose = _subfolders(folder), [path for path in films if path.parent == folder]
-    if loose and "normal" in classes:
-        raise Problem(f"{display_path(folder)} holds films beside normal/, such as {loose[0].name}: {both} folder.")
-    if not loose and len(classes) > MOST_CLASSES:
-        lack = f"holds {len(classes)} folders, too many to be classes"
-        raise Problem(f"{display_path(folder)} {lack}: {both} folder where it is not known.")
-    if {"train", "test"} <= set(classes):
-        raise Problem(
-            f"{display_path(folder)} holds train/ and test/: name one of them, such as {classes['test'].name}."
-        )
-    if loose:
-        table = pd.DataFrame({"file": films, "class_name": "", "label": pd.NA})
-        table["inside"] = [film.relative_to(folder).as_posix() for film in films]
-    else:
-        table = _by_class(folder)[0]
-        for name in sorted(set(classes.values()) - {folder / name for name in table.class_name}):
-            raise Problem(f"{display_path(folder)}/{name.name} holds no film: put films there, or delete it.")
-    table["path"] = [file.relative_to(folder).as_posix() for file in table.file]
-    known = read_metadata(folder, table.path).drop(columns="subtype", errors="ignore")
-    table["patient"] = known.pop("patient").fillna(patients(table.path, table.inside))
-    if table.patient.nunique() < 2:
-        raise Problem(f"{display_path(folder)} holds films of one patient alone: add films of others.")
-    table = table.astype({"label": "Int64"})[["path", "class_name", "label", "patient"]]
-    return table.join(known.fillna(""))
-
-
-def read_films(
-    table: pd.DataFrame, folder: str | Path, size: int, ages: tuple[float, float] | None = None
-) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """Read every film of `table` (from `list_folder`), and set those aside that can't be read.
-
-    Returns
-    -------
-    films : DataFrame
-        Rows of `table` with a new index, and ``reason`` (as of `images.read`). A Problem where none can be read.
-    pixels : ndarray of uint8, shape (len(films), size, size)
-    broken : DataFrame
-        ``path`` and ``reason`` of what can't be read.
-    """
-    films = images.read_all([resolve(folder) / path for path in table.path], size, ages)
-    bad = np.array([isinstance(film, Problem) for film in films], bool)
-    why = [str(film) for film in films if isinstance(film, Problem)]
-    if bad.all():
-        lack = f"holds no film that can be read ({len(why)} files can't, such as: {''.join(why[:1])})"
-        raise Problem(f"{display_path(resolve(folder))} {lack}: replace them, or add others.")
-    good = [film for film in films if not isinstance(film, Problem)]
-    found = table[~bad].reset_index(drop=True).assign(reason=[film.reason for film in good])
-    broken = table.loc[bad, ["path"]].reset_index(drop=True).assign(reason=why)
-    return found, np.stack([film.pixels for film in good]), broken
-
-
-def _rows(names: pd.Series, folder: Path, home: Path, paths: pd.Series) -> pd.Series | None:
-    """The row of a CSV in `home` that names each of the `paths` below `folder`, or missing; None: of something else."""
-    inside = folder.relative_to(home).as_posix() if home != folder else "."
-    forms = [paths, inside + "/" + paths, paths.str.rpartition("/")[2]]
+def _rows(names: pd.Series, folder: Path, home: Path, paths: pd.Series) -> pd.Series:
+    """The row of a CSV in `home` that names each of the `paths` below `folder`, or missing."""
+    below = f"{folder.relative_to(home).as_posix()}/" if home != folder else "./"
+    forms = [paths, below + paths, paths.str.rpartition("/")[2]]
     row = pd.Series(np.nan, paths.index)
     for form in (*forms, *(form.map(_bare) for form in forms)):
         found = names[names.isin(form)]
-        if found.duplicated().any():
-            if home != folder:
-                continue
-            twice = found[found.duplicated()].iloc[0]
-            raise Problem(f"A CSV of {display_path(folder)} has two rows for {twice}: delete one of them.")
-        if form.is_unique:
+        twice = found[found.duplicated()]
+        if len(twice) and home == folder:
+            raise Problem(f"A CSV of {display_path(folder)} has two rows for {twice.iloc[0]}: delete one of them.")
+        if form.is_unique and twice.empty:
             row = row.fillna(form.map(pd.Series(found.index, found.to_numpy(), dtype=float)))
-    return None if row.isna().mean() > (0.5 if home != folder else 0.999999) else row
+    return row
 
 
 def read_metadata(folder: Path, paths: pd.Series) -> pd.DataFrame:
     """What a CSV in `folder`, or beside it, says of the films at `paths`: ``patient`` (missing where it does not), ...
 
-    It has a column ``path`` (or file, filename, image_id, ...: the path from the CSV or from `folder`, or the name
-    alone, with its ending or without) and ``patient`` (or patient_id, ...); ``subtype``, ``view``, ``age``, ``source``
-    and ``license`` are passed on. Rows of other films don't matter. A Problem where a CSV in `folder` is wrong.
+    It has a column ``path`` (or another of `COLUMN_NAMES`: the path from the CSV or from `folder`, or the name alone,
+    with its ending or without) and ``patient``; ``subtype``, ``view``, ``age``, ``source``, ``license`` are passed on.
+    Rows of other films don't matter. A Problem where a CSV in `folder` is wrong.
     """
-    for home in (folder, folder.parent):
-        for file in sorted(home.glob("*.csv")):
-            must = file == folder / "metadata.csv"
-            remedy = f"correct it (columns path and patient, and {', '.join([*COLUMN_NAMES][2:])} if you like)"
-            try:
-                options = dict(dtype=str, keep_default_na=False, encoding="utf-8-sig")
-                head = pd.read_csv(file, nrows=0, **options).columns
-                called = {re.sub("[^a-z]", "", column.lower()): column for column in reversed(head)}
-                columns = {
-                    name: next((called[one] for one in ones if one in called), None)
-                    for name, ones in COLUMN_NAMES.items()
-                }
-                columns = {name: column for name, column in columns.items() if column is not None}
-                if not {"path", "patient"} <= set(columns):
-                    if must:
-                        raise Problem(f"{display_path(file)} has the columns {', '.join(head)}: {remedy}.")
-                    continue
-                table = pd.read_csv(file, **options)[[*columns.values()]].fillna("")
-            except (OSError, ValueError) as error:
-                if home != folder:
-                    continue
-                lack = getattr(error, "strerror", None) or str(error).strip().rpartition("error: ")[2]
-                raise Problem(f"{display_path(file)} is no table in UTF-8 with commas ({lack}): {remedy}.") from None
-            table = table.set_axis([*columns], axis=1).apply(lambda column: column.str.strip())
-            table = table.drop_duplicates(["path", "patient"], ignore_index=True)
-            row = _rows(table.path, folder, home, paths)
-            if row is None and must:
-                raise Problem(f"{display_path(file)} has no row for any film of {display_path(folder)}: {remedy}.")
-            if row is not None:
-                known = pd.DataFrame({name: row.map(table[name]) for name in [*columns][1:]})
-                if (unnamed := known.patient == "").any():
-                    raise Problem(f"{display_path(file)} names no patient for {paths[unnamed].iloc[0]}: {remedy}.")
-                return known
+    options = dict(dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    for file in (*sorted(folder.glob("*.csv")), *sorted(folder.parent.glob("*.csv"))):
+        required, inside = file == folder / "metadata.csv", file.parent == folder
+        remedy = f"correct it (columns path and patient; {', '.join([*COLUMN_NAMES][2:])} if you like; a row a file)"
+        try:
+            head = pd.read_csv(file, nrows=0, **options).columns
+            called = {re.sub("[^a-z]", "", column.lower()): column for column in reversed(head)}
+            columns = {name: called[one] for name in COLUMN_NAMES for one in COLUMN_NAMES[name].split() if one in called}
+            if not {"path", "patient"} <= {*columns}:
+                if required:
+                    raise Problem(f"{display_path(file)} has the columns {', '.join(head)}: {remedy}.")
+                continue
+            table = pd.read_csv(file, **options)[[*columns.values()]].set_axis([*columns], axis=1).fillna("")
+        except (OSError, ValueError) as error:
+            if not inside:
+                continue
+            lack = getattr(error, "strerror", None) or str(error).strip().rpartition("error: ")[2]
+            raise Problem(f"{display_path(file)} is no table in UTF-8 with commas ({lack}): {remedy}.") from None
+        table = table.apply(lambda column: column.str.strip())
+        table = table.drop_duplicates(["path", "patient"], ignore_index=True)
+        row = _rows(table.path, folder, file.parent, paths)
+        if row.isna().all() and required:
+            raise Problem(f"{display_path(file)} has no row for any film of {display_path(folder)}: {remedy}.")
+        if row.notna().mean() > (0 if inside else 0.5):
+            known = pd.DataFrame({name: row.map(table[name]) for name in table if name != "path"})
+            if (unnamed := known.patient == "").any():
+                raise Problem(f"{display_path(file)} names no patient for {paths[unnamed].iloc[0]}: {remedy}.")
+            return known
     return pd.DataFrame({"patient": pd.Series(pd.NA, paths.index, object)})
+
+
+def list_folder(folder: str | Path) -> pd.DataFrame:
+    """The films of another hospital: in a sub-folder for each class, that of the healthy called normal, or all in one.
+
+    A row a film: ``path`` (posix, below `folder`), ``class_name`` (empty where not known), ``label`` (Int64: 0 normal,
+    1 any other class, missing where not known), ``patient`` (`read_metadata`, else `patients`), and ``view``, ``age``,
+    ``source``, ``license`` where a CSV has them. A Problem where the folder is not there, it or a class has no film, it
+    is laid out in another way, or all films are of one patient.
+    """
+    folder, what = resolve(folder), display_path(resolve(folder))
+    if not folder.is_dir():
+        raise Problem(f"{what} is not there: set FOLDER to a folder of films, or leave it empty.")
+    films, classes = images.find(folder)[0], _subfolders(folder)
+    loose = [path for path in films if path.parent == folder]
+    both = "put the films into normal/ and a folder for each other class, or all into one folder where it is not known"
+    if loose and "normal" in classes:
+        raise Problem(f"{what} holds films beside normal/, such as {loose[0].name}: {both}.")
+    if not loose and len(classes) > MOST_CLASSES:
+        raise Problem(f"{what} holds {len(classes)} folders, too many to be classes: {both}.")
+    if {"train", "test"} <= {*classes}:
+        raise Problem(f"{what} holds train/ and test/: name one of the two.")
+    if loose:
+        inside = [film.relative_to(folder).as_posix() for film in films]
+        table = pd.DataFrame({"file": films, "class_name": "", "label": pd.NA, "inside": inside})
+    else:
+        table, _ = _by_class(folder, {*classes})
+    table["path"] = [file.relative_to(folder).as_posix() for file in table.file]
+    known = read_metadata(folder, table.path).drop(columns="subtype", errors="ignore")
+    table["patient"] = known.pop("patient").fillna(patients(table.path, table.inside))
+    if table.patient.nunique() < 2:
+        raise Problem(f"{what} holds films of one patient alone: add films of others.")
+    return table[["path", "class_name", "label", "patient"]].astype({"label": "Int64"}).join(known.fillna(""))
+
+
+def read_films(
+    table: pd.DataFrame, folder: str | Path, size: int, ages: tuple[float, float] | None = None
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Read every film of `table` (from `list_folder`).
+
+    Returns its rows with ``reason`` (of `images.read`), their pixels, and ``path`` and ``reason`` of what can't be
+    read. A Problem where that is all.
+    """
+    films = images.read_all([resolve(folder) / path for path in table.path], size, ages)
+    bad = np.array([isinstance(film, Problem) for film in films], bool)
+    broken = pd.DataFrame(
+        {"path": table.path[bad], "reason": [str(film) for film in films if isinstance(film, Problem)]}
+    )
+    if bad.all():
+        lack = f"holds no film that can be read ({len(broken)} files can't, such as: {broken.reason.iloc[0]})"
+        raise Problem(f"{display_path(resolve(folder))} {lack}: replace them, or add others.")
+    good = [film for film in films if isinstance(film, images.Film)]
+    found = table[~bad].reset_index(drop=True).assign(reason=[film.reason for film in good])
+    return found, np.stack([film.pixels for film in good]), broken.reset_index(drop=True)
 
 
 # --- the data set ------------------------------------------------------------------------------------------------
@@ -249,8 +232,7 @@ def class_names(manifest: pd.DataFrame) -> pd.Series:
 def warn_of_leaks(manifest: pd.DataFrame) -> None:
     """Print how many files of the train folder count as a patient of their own because their names say nothing."""
     train = manifest[manifest.folder == "train"]
-    unknown = int((train.path.map(_bare) == train.patient).sum())
-    if unknown:
+    if unknown := int((train.path.map(_bare) == train.patient).sum()):
         print(
             f"WARNING: {unknown:,} of the {len(train):,} files in train/ don't say whose they are; each counts as a "
             "patient of its own.\nFilms of one patient may be on both sides of the split, which flatters all figures.\n"
@@ -258,103 +240,82 @@ def warn_of_leaks(manifest: pd.DataFrame) -> None:
         )
 
 
-def _examine(path: Path, name: str, folder: Path) -> dict:
-    """What one file of the data folder is; a Problem, which begins with `name`, where something is wrong with it."""
+def _examine(path: Path, name: str, folder: Path) -> dict | str:
+    """What one file of the data folder is, or in one clause what is wrong with it."""
     try:
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise Problem("is a link to a file outside the data folder: put the file in its place.")
+            return f"{name} is a link to a file outside the data folder"
         content = path.read_bytes()
         with images.opened(content) as picture:
             named = FORMATS.get(path.suffix.lower(), "DICOM")
             if picture.format != named:
-                raise Problem(f"is a {picture.format} picture under the name of a {named}: rename it.")
+                return f"{name} is a {picture.format} picture under the name of a {named}"
             (width, height), mode, header = picture.size, picture.mode, getattr(picture, "header", None)
             picture.draft("L", (images.SMALLEST, images.SMALLEST))  # reads every byte, but computes few pixels
             picture.load()
-            if images.lies_on_its_side(picture):
+            if images.upright(picture).size != picture.size:
                 width, height = height, width
             found = {"mode": header.PhotometricInterpretation if header else mode, "bytes": len(content)}
-            known = str(header.get("PatientID", "") or "").strip() if header else ""  # not for everyone to read
+            known = str(header.get("PatientID", "") or "").strip() if header else ""
     except OSError as error:
-        raise Problem(f"{name} can't be read ({error.strerror}): make it readable.") from None
+        return f"{name} can't be read ({error.strerror})"
     except Problem as problem:
-        raise Problem(f"{name} {problem}") from None
-    found |= {"width": width, "height": height, "sha256": hashlib.sha256(content).hexdigest()}
-    return found | ({"patient": hashlib.sha256(known.encode()).hexdigest()[:12]} if known else {})
+        return f"{name} {str(problem).partition(':')[0]}"
+    patient = hashlib.sha256(known.encode()).hexdigest()[:12] if known else None  # not for everyone to read
+    sha256 = hashlib.sha256(content).hexdigest()
+    return found | {"width": width, "height": height, "sha256": sha256, "patient": patient}
 
 
 def survey(folder: Path) -> pd.DataFrame:
-    """Read every film of the data set once, and describe it in a table.
+    """Read every film of the data set once, and describe it: a row a film, sorted by ``path`` (posix, below `folder`).
 
-    Returns
-    -------
-    DataFrame
-        One row a film, sorted by path; columns ``path`` (posix, below `folder`), ``folder``, ``class_name``, ``label``
-        (0 normal, 1 any other class), ``subtype`` (of three or more class folders, that of the folder; of two, as the
-        file's name says), ``patient`` (`patients`; of DICOM, a hash of its PatientID), ``width``, ``height`` (of the
-        upright picture), ``mode`` (Pillow's; of DICOM, its photometric interpretation), ``bytes``, ``sha256``. Where a
-        CSV names the patient or the subtype (`read_metadata`), that holds.
+    ``label`` is 0 for normal, 1 for any other class; ``subtype`` is the class where there are three or more, else what
+    the file's name says; ``patient`` as `read_metadata` says, else a hash of DICOM's PatientID, else `patients`;
+    ``width`` and ``height`` are those of the upright picture; ``mode`` is Pillow's, or DICOM's interpretation. What is
+    no film is passed over, and printed.
 
-    Raises
-    ------
-    Problem
-        A folder is missing or empty, there are not two classes, a CSV is not in order, or a file is not a whole picture
-        of the kind its name says. A folder may be a link to another disk, a file may not: it would change without a
-        trace. What is no film is passed over, and printed.
+    A Problem where a folder is missing or empty, there are not two classes, a CSV is not in order, or a file is not a
+    whole picture of the kind its name says. A folder may be a link to another disk, a file may not: it would change
+    without a trace.
     """
     there = "set CHEST_XRAY_DIR to the folder that holds train/ and test/"
     if not folder.is_dir():
         raise Problem(f"The data folder {display_path(folder)} does not exist: {there}, or run 01_download.ipynb.")
     parts = {part: path for part, path in _subfolders(folder).items() if part in ("train", "val", "test")}
     if lacking := [part for part in ("train", "test") if part not in parts]:
-        cut = (
-            "move all films of some patients, about a fifth of each class, into test/<class>/ and the others to train/"
-        )
+        cut = "move all films of every fifth patient into test/, with the same folders for the classes as in train/"
         lack = f"{display_path(folder)} has no {'/ and no '.join(lacking)}/ folder"
-        raise Problem(
-            f"{lack}: {there}, or cut a test folder by patient ({cut}), or run 01_download.ipynb to fetch one."
-        )
-    tables, others = {part: _by_class(path) for part, path in parts.items()}, list[Path]()
+        raise Problem(f"{lack}: {there}, cut a test folder by patient ({cut}), or run 01_download.ipynb.")
     names = {name for part in parts.values() for name in _subfolders(part)}
     if len(names) < 2 or "normal" not in names:
         lack = f"{display_path(folder)} has the class folders {', '.join(sorted(names)) or '(none)'}"
         raise Problem(f"{lack}: two at least are needed, one of them called normal.")
-    for part, (table, beside) in tables.items():
-        others += beside
-        if part != "val" and (empty := names - set(table.class_name.str.lower())):
-            lack = f"{display_path(parts[part])}/{sorted(empty)[0]} holds no film"
-            raise Problem(f"{lack} ({', '.join(FORMATS)}): put the images of this class there, and {AGAIN}.")
-    table = pd.concat([own.assign(folder=part) for part, (own, _) in tables.items()], ignore_index=True)
+    listed = {part: _by_class(path, names if part != "val" else set()) for part, path in parts.items()}
+    table = pd.concat([films.assign(folder=part) for part, (films, _) in listed.items()], ignore_index=True)
     table["path"] = [file.relative_to(folder).as_posix() for file in table.file]
     for name in table.path:
         if (readable := os.fsencode(name).decode("utf-8", "backslashreplace")) != name:
             raise Problem(f"{readable} in {display_path(folder)} has a name that is not UTF-8: rename it, and {AGAIN}.")
     known = read_metadata(folder, table.path)
-
-    def one(file: Path, path: str) -> dict | Problem:
-        try:
-            return _examine(file, path, folder)
-        except Problem as problem:
-            return problem
-
     with images.quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(one, table.file, table.path))
-    if broken := [str(what).partition(":")[0] for what in found if isinstance(what, Problem)]:
+        found = list(pool.map(lambda file, path: _examine(file, path, folder), table.file, table.path))
+    if broken := [what for what in found if isinstance(what, str)]:
         named = "; ".join(broken[:3]) + (f", and {len(broken) - 3} more" if len(broken) > 3 else "")
         them = "it" if len(broken) == 1 else "them"
         raise Problem(f"{named}, in {display_path(folder)}: replace or delete {them}, and {AGAIN}.")
-    if passed := [name for path in others if not JUNK.search(name := path.relative_to(folder).as_posix())]:
-        print(
-            f"Passed over, for they are no films: {', '.join(passed[:5])}" + f" ... ({len(passed)})" * (len(passed) > 5)
-        )
-    table = table.join(pd.DataFrame(found).drop(columns="patient", errors="ignore"))
-    hashed = pd.Series([what.get("patient") for what in found], table.index, object)
-    table["patient"] = known.patient.fillna(hashed).fillna(patients(table.path, table.inside))
-    named = table.path.str.rpartition("/")[2].str.lower().str.extract("(?<![a-z])(bacteria|virus)(?![a-z])")[0]
-    subtype = table.class_name.str.lower() if len(names) > 2 else named.fillna("")
-    subtype = known.get("subtype", subtype).replace("", np.nan).str.lower().fillna(subtype)
-    table["subtype"] = subtype.where(table.label == 1, "normal")
-    table = table[COLUMNS].sort_values("path", ignore_index=True)
+    beside = [path.relative_to(folder).as_posix() for _, others in listed.values() for path in others]
+    if beside := [name for name in beside if not JUNK.search(name)]:
+        more = f" and {len(beside) - 5} more" if len(beside) > 5 else ""
+        print(f"Passed over, since they are no films: {', '.join(beside[:5])}{more}")
+    table = table.join(pd.DataFrame(found))
+    table["patient"] = known.patient.fillna(table.patient).fillna(patients(table.path, table.inside))
+    stem = table.path.str.rpartition("/")[2].str.lower()
+    by_name = stem.str.extract("(?<![a-z])(bacteria|virus)(?![a-z])")[0].fillna("")
+    subtype = table.class_name.str.lower() if len(names) > 2 else by_name
+    if "subtype" in known:
+        subtype = known.subtype.str.lower().replace("", np.nan).fillna(subtype)
+    table = table.assign(subtype=subtype.where(table.label == 1, "normal"))[COLUMNS]
+    table = table.sort_values("path", ignore_index=True)
     warn_of_leaks(table)
     return table
 
@@ -374,15 +335,13 @@ def check(manifest: pd.DataFrame, folder: Path) -> pd.DataFrame:
     Where the environment variable ``CXR_ANY_COPY`` is set (on Colab and Kaggle, which have the full-size files while
     the committed results come from a smaller copy) and all files are there, a survey of them takes its place.
     """
-    sizes = pd.Series([_size(folder / path) for path in manifest.path], manifest.index, object)
-    differing, missing = sizes != manifest.bytes, sizes.isna()
+    files = [folder / path for path in manifest.path]
+    sizes = pd.Series([file.stat().st_size if file.exists() else -1 for file in files], manifest.index)
+    differing, missing = sizes != manifest.bytes, sizes < 0
     if not differing.any():
         return manifest
     if os.environ.get("CXR_ANY_COPY") and not missing.any():
-        print(
-            "These files are another copy of the X-rays than the one that 01_manifest.csv describes; reading them ",
-            end="",
-        )
+        print("These files are another copy of the X-rays than the one that 01_manifest.csv describes: they are read")
         print("once. Figures can differ a little from the committed ones.")
         there = survey(folder).set_index("path").loc[manifest.path].reset_index()
         if (there.label.to_numpy() == manifest.label.to_numpy()).all():
@@ -391,13 +350,6 @@ def check(manifest: pd.DataFrame, folder: Path) -> pd.DataFrame:
     state = "is not" if missing[at] else f"has another size ({sizes[at]:,} bytes, not {manifest.bytes[at]:,})"
     remedy = "set CHEST_XRAY_DIR to the folder that 01 used, or run 01_download.ipynb and all after it again"
     raise Problem(f"{manifest.path[at]} {state} in {display_path(folder)}, against 01_manifest.csv: {remedy}.")
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def neighbours(patient: pd.Series, size: int) -> pd.Series:

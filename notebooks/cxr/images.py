@@ -37,8 +37,7 @@ OTHER_PARTS = re.compile(  # in English, German, French and Spanish
     r"|SHOULDER|FEMUR|TIBIA|HUMERUS|FOREARM|FU(SS|ß)|KNIE|SCH(AE|Ä)DEL|BECKEN|WIRBEL|SCHULTER|\bMAIN\b|\bPIED|GENOU|CRANE"
     r"|CR[AÁ]NEO|BASSIN|\bMANO\b|\bPIE\b|RODILLA|CADERA|COLUMNA|NECK|BREAST|MAMMA|EXTREMIT|\bJAW\b"
 )
-SIDEWAYS = {5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
-TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM} | SIDEWAYS  # by EXIF
+TURNS = {number: Transpose(turn) for number, turn in zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2))}  # by EXIF orientation
 
 
 class Film(NamedTuple):
@@ -223,17 +222,13 @@ def opened(content: bytes) -> Iterator[Image.Image]:
         raise Problem(f"is damaged ({what}): export it again, as JPEG, PNG or uncompressed DICOM.") from error
 
 
-def _turn(picture: Image.Image) -> Transpose | None:
-    """What makes `picture` upright, as its EXIF block says; None where there is none, or none that can be read."""
+def upright(picture: Image.Image) -> Image.Image:
+    """`picture` turned as its EXIF block asks; as it is where there is none, or none that can be read."""
     try:
-        return TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # Pillow's EXIF reader raises nearly anything; the picture beside the block is whole
-        return None
-
-
-def lies_on_its_side(picture: Image.Image) -> bool:
-    """Whether `decode` swaps width and height of `picture`, as its EXIF orientation asks."""
-    return _turn(picture) in SIDEWAYS.values()
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def squeezed(picture: Image.Image, size: int) -> np.ndarray:
@@ -273,38 +268,21 @@ def decode(content: bytes, size: int) -> np.ndarray:
     """
     with opened(content) as picture:
         picture.draft("L", (2 * size, 2 * size))
-        turn = _turn(picture)
-        upright = picture if turn is None else picture.transpose(turn)
-        if upright.mode.startswith(("I", "F")):  # more than 8 bits a pixel, which convert("L") would clip
-            upright = Image.fromarray(to_eight_bits(np.asarray(upright), _bits_used(content)))
-        return squeezed(upright, size)
-
-
-def _read(path: Path, size: int, ages: tuple[float, float] | None) -> Film:
-    try:
-        content = Path(path).read_bytes()
-        with opened(content) as picture:
-            if isinstance(picture, DicomFile):
-                return Film(squeezed(picture, size), _header_reason(picture.header, ages))
-            channels = np.zeros((1, 1, 3))
-            if picture.mode not in ("1", "L", "LA") and not picture.mode.startswith(("I", "F")):
-                channels = np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.BOX)).astype(float)
-        colour = np.ptp(channels, axis=2).mean() / 255
-        return Film(decode(content, size), "is in colour" if colour > COLOURED else "")
-    except OSError as error:
-        raise Problem(f"{display_path(path)} can't be read ({error.strerror}): make it readable.") from None
-    except Problem as problem:
-        raise Problem(f"{display_path(path)} {problem}") from None
+        turned = upright(picture)
+        if turned.mode.startswith(("I", "F")):  # more than 8 bits a pixel, which convert("L") would clip
+            turned = Image.fromarray(to_eight_bits(np.asarray(turned), _bits_used(content)))
+        return squeezed(turned, size)
 
 
 def read(path: Path, size: int, ages: tuple[float, float] | None = None) -> Film:
     """One film as `decode` reads it, and what speaks against it: colour, or the header of a DICOM file.
 
-    `ages` are the youngest and oldest years of a patient that it may name; None: any. A Problem where the file can't be
-    read.
+    `ages` are the youngest and oldest years of a patient that it may name; None: any. A Problem where it can't be read.
     """
-    with quiet():
-        return _read(path, size, ages)
+    film = read_all([path], size, ages)[0]
+    if isinstance(film, Problem):
+        raise film
+    return film
 
 
 def read_all(paths: Sequence[Path], size: int, ages: tuple[float, float] | None = None) -> list[Film | Problem]:
@@ -312,9 +290,18 @@ def read_all(paths: Sequence[Path], size: int, ages: tuple[float, float] | None 
 
     def one(path: Path) -> Film | Problem:
         try:
-            return _read(path, size, ages)
+            content = path.read_bytes()
+            with opened(content) as picture:
+                if isinstance(picture, DicomFile):
+                    return Film(squeezed(picture, size), _header_reason(picture.header, ages))
+                small = picture.convert("RGB").resize((64, 64), Image.Resampling.BOX)
+            gray = picture.mode.startswith(("1", "L", "I", "F"))
+            colour = 0 if gray else np.ptp(np.asarray(small).astype(float), axis=2).mean() / 255
+            return Film(decode(content, size), "is in colour" if colour > COLOURED else "")
+        except OSError as error:
+            return Problem(f"{display_path(path)} can't be read ({error.strerror}): make it readable.")
         except Problem as problem:
-            return problem
+            return Problem(f"{display_path(path)} {problem}")
 
     with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:  # Python keeps one list of filters for all threads
         return list(pool.map(one, paths))
@@ -338,16 +325,14 @@ def load(table: pd.DataFrame, folder: Path, size: int) -> np.ndarray:
         again = "run 01_download.ipynb and all after it again"
         try:
             content = (folder / path).read_bytes()
+            if hashlib.sha256(content).hexdigest() != sha256:
+                raise Problem(f"is not the file that 01_manifest.csv describes: put the right one back, or {again}.")
+            return decode(content, size)
         except OSError:
             lack = f"{path} stands in 01_manifest.csv but can't be read in {display_path(folder)}"
-            raise Problem(f"{lack}: put it back, or run 01_download.ipynb again.") from None
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise Problem(f"{path} is not the file that 01_manifest.csv describes: put the right one back, or {again}.")
-        try:
-            return decode(content, size)
+            raise Problem(f"{lack}: put it back, or {again}.") from None
         except Problem as problem:
-            lack = f"{path} can't be decoded, though 01_manifest.csv describes it, for it {problem}"
-            raise Problem(f"{lack.partition(':')[0]}: replace it, and {again}.") from None
+            raise Problem(f"{path} {problem}") from None
 
     with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
         pictures = list(pool.map(one, table.path, table.sha256))

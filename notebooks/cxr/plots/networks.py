@@ -10,11 +10,7 @@ from .style import BLUE, DOTTED, GRAY, GREEN, VERMILION, intervals, name_rows, s
 
 
 def curves(history: pd.DataFrame, best: int, name: str) -> Figure:
-    """Loss, accuracy and AUC of training and validation over the epochs, the epoch that was kept, `best`, marked.
-
-    `history` has ``epoch``, ``loss``, ``accuracy``, ``auc``, and the last three with ``val_`` before them; `name` says
-    whose they are.
-    """
+    """Loss, accuracy and AUC of training and validation over the epochs, the epoch kept, `best`, marked."""
     figure, axes = plt.subplots(3, 1, figsize=(6.6, 5.6), sharex=True)
     for axis, figure_name, title in zip(axes, ("loss", "accuracy", "auc"), ("Loss", "Accuracy", "AUC")):
         axis.plot(history.epoch, history[figure_name], color=GRAY, linewidth=2, label="training")
@@ -43,10 +39,9 @@ ROWS = {  # what a row of ``04_ablation.csv`` is called in a figure; docs/honest
 
 
 def ablation(table: pd.DataFrame) -> Figure:
-    """Validation AUC of every row: with the lungs in a body of the other class; as it is, stressed, held-out changes.
+    """Validation AUC of every `row` of ``04_ablation.csv``, with the lungs in another body and in their own.
 
-    Each mark is a seed, each line their mean, whose value stands at the right. `table` has one row a training: ``row``
-    (its name, see `ROWS`), ``conflict_auc``, ``val_auc``, ``stress_auc``, ``heldout_auc``.
+    Each mark is a seed, each line their mean, whose value stands at the right.
     """
     names = table.row.unique()
     in_own = [("val_auc", "plain", GRAY), ("stress_auc", "stress", BLUE), ("heldout_auc", "held out", GREEN)]
@@ -77,9 +72,7 @@ def seed_points(
 ) -> Figure:
     """Accuracy and AUC on test of every seed (dots), their mean (line), and the answers they are held against.
 
-    `table` has ``accuracy`` and ``auc``, one row a seed of the network called `name`; `plain`, if there is one, the
-    same of the plain CNN; `others` has ``answer``, ``accuracy``, ``auc`` (NaN where none was published). The values
-    stand in a column at the right.
+    `table` and `plain` have a row a seed; `others` has ``answer``, ``accuracy``, ``auc`` (NaN: none published).
     """
     columns = ["accuracy", "auc"]
     trained = {name: (table, GREEN)} | ({} if plain is None else {"plain CNN": (plain, GRAY)})
@@ -104,10 +97,7 @@ def seed_points(
 
 
 def sizes_and_scores(table: pd.DataFrame, small: dict) -> Figure:
-    """AUC on test with its 95% interval, a line a network, the smallest on top: backbones, and the small network.
-
-    `table` has ``backbone``, ``parameters``, ``auc``, ``auc_low``, ``auc_high``; `small` has the last four of them.
-    """
+    """AUC on test with its 95% interval of backbones and of the small network, the smallest on top."""
     own = pd.DataFrame([small]).assign(backbone="small network of 04")
     table = pd.concat([own, table]).sort_values("parameters", kind="stable")
     colors = [VERMILION if name == "small network of 04" else GREEN for name in table.backbone]
@@ -128,11 +118,7 @@ def sizes_and_scores(table: pd.DataFrame, small: dict) -> Figure:
 
 
 def by_class(table: pd.DataFrame) -> Figure:
-    """AUC and F1 of each class against the rest: a mark a seed, a line their mean, one colour a network.
-
-    `table` has ``network``, ``kind``, ``auc``, ``f1``. The two panels stand one below the other, so that they can be
-    read on a phone.
-    """
+    """AUC and F1 of each class (``kind``) against the rest: a mark a seed, a line their mean, one colour a network."""
     kinds, networks = table.kind.unique(), table.network.unique()
     figure, axes = plt.subplots(2, 1, figsize=(6.4, 1.5 * len(kinds) + 1.5))
     for axis, what, title in zip(axes, ("auc", "f1"), ("AUC", "F1")):

@@ -18,10 +18,7 @@ DOTTED: dict = {"color": GRAY, "linestyle": ":", "linewidth": 1}  # a line to co
 
 
 def use_style() -> None:
-    """Set the style of all figures of a notebook: white ground, small frames, type that is legible on GitHub.
-
-    In a notebook, figures come onto the page as `on_page` makes them.
-    """
+    """Set the style of all figures of a notebook; they come onto its page as `on_page` makes them."""
     sns.set_theme(style="ticks", palette=[BLUE, VERMILION, GREEN, GRAY])
     plt.style.use(Path(__file__).with_name("figures.mplstyle"))
     ipython = sys.modules.get("IPython")
@@ -32,11 +29,10 @@ def use_style() -> None:
 
 
 def on_page(figure: Figure, colors: int = 128) -> str:
-    """A figure for the page of a notebook: a PNG of few colours, base64, about two thirds as large as with all of them.
+    """A figure for the page of a notebook: a PNG of few colours, base64, about two thirds as large as with all.
 
-    So a page of X-rays stays below the size from which GitHub shows it no more. A figure that few colours would change
-    by more than one gray level, on average, such as a heat map, has 256 colours if they change it by two levels at
-    most, else all of them; files that are saved keep all.
+    So a page of X-rays stays below the size from which GitHub shows it no more. Where few colours would change it
+    visibly, as in a heat map, it has 256 or all; files that are saved keep all.
     """
     full, page = BytesIO(), BytesIO()
     figure.savefig(full, format="png", bbox_inches="tight")
@@ -52,18 +48,7 @@ def on_page(figure: Figure, colors: int = 128) -> str:
 
 
 def grid(pictures, titles=(), columns: int = 6, rows=(), side: float = 1.7, colors=()) -> Figure:
-    """X-rays side by side.
-
-    Parameters
-    ----------
-    pictures : sequence of arrays, each of shape (height, width), 0 black to 255 white
-    titles, colors : sequences of str
-        A title for each picture, or none, and its colour, or none for black.
-    rows : sequence of str
-        A name for each row, at its left.
-    side : float
-        Of one picture, inches.
-    """
+    """X-rays side by side, each `side` inches, with `titles`, the `colors` of these, and names of `rows`."""
     high = -(-len(pictures) // columns)
     size = (side * columns, (side + 0.25 * (len(titles) > 0)) * high)
     bare = {"xticks": [], "yticks": [], "frame_on": False}
