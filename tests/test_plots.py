@@ -76,14 +76,6 @@ def test_a_clue_that_can_not_be_seen_is_said_so(unseen):
     assert figure.axes[0].get_xlim()[0] == (0.3 if unseen < 6 else 0.4)
 
 
-def test_a_group_of_one_class_has_a_dot_only_where_it_has_a_figure():
-    table = pd.read_csv(RESULTS / "05_subgroups.csv")
-    for axis, name in zip(plots.subgroups(table).axes, ("sensitivity", "specificity", "auc")):
-        dots = axis.collections[-1].get_offsets()
-        assert np.ma.compress_rows(dots)[:, 0].tolist() == table[name].dropna().tolist() and len(dots) == len(table)
-        assert axis.get_xticks()[-1] == 1
-
-
 def test_an_auc_that_nobody_published_has_no_number():
     others = pd.DataFrame({"answer": ["a", "b"], "accuracy": [0.81, 0.92], "auc": [np.nan, 0.97]})
     figure = plots.seed_points(pd.DataFrame({"accuracy": [0.9, 0.92], "auc": [0.95, 0.97]}), others)

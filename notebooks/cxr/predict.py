@@ -44,7 +44,7 @@ class Reader:
     detector: OODDetector  # what it refuses gets no answer
     thresholds: np.ndarray  # shape (seeds,): from which probability on each seed calls a picture ill
     kept_seed: int  # the seed whose answer is given; the others say whether they agree
-    temperature: float  # of the kept seed (`calibration.TemperatureScaling`)
+    temperature: float  # of the kept seed (`calibration.scale`)
     names: Sequence[str] = ("normal", "pneumonia")  # what labels 0 and 1 are called
     ages: tuple[float, float] = films.AGES  # youngest and oldest, as `films.read` wants them
     made_of: dict[str, str] = field(default_factory=dict)  # sha256 of the files it was loaded from, by name
@@ -71,7 +71,7 @@ class Reader:
     @property
     def cut(self) -> float:
         """From which probability on, on the scale that is shown, the answer is the second name."""
-        return float(calibration.TemperatureScaling(self.temperature).transform(self.thresholds[self.kept_seed]))
+        return float(calibration.scale(self.thresholds[self.kept_seed], self.temperature))
 
     @property
     def fingerprint(self) -> str:
@@ -117,7 +117,7 @@ class Reader:
         ill, passes = called[:, self.kept_seed], (table.reason == "").to_numpy()
         answered, answer = passes | readable & anyway, np.take(self.names, ill.astype(int)).astype(object)
         table["answer"] = np.where(passes, answer, np.where(answered, DESPITE + answer, CANNOT))
-        probability = calibration.TemperatureScaling(self.temperature).transform(by_seed[:, self.kept_seed])
+        probability = calibration.scale(by_seed[:, self.kept_seed], self.temperature)
         table["probability"] = np.where(answered, probability.round(4), np.nan)
         table["agreement"] = np.where(answered, (called == ill[:, None]).mean(axis=1), np.nan)
         table["typicality"] = np.where(readable, np.round(self.detector.typicality(pixels), 4), np.nan)

@@ -4,7 +4,7 @@
 
 from .dataset import baselines, class_balance, densities, flow, letters, shift, sizes
 from .elsewhere import answers, apart, learning, operating, refusals, verdicts, would_say
-from .evaluation import confusion, decision, reliability, robustness, roc, same_lungs, subgroups, swap
+from .evaluation import confusion, reliability, same_lungs, swap
 from .heatmaps import attention, heat, passage
 from .networks import ablation, by_class, curves, seed_points, sizes_and_scores
 from .style import BLUE, BY_LABEL, GRAY, GREEN, VERMILION, grid, use_style
