@@ -296,7 +296,8 @@ def test_a_costly_table_is_taken_over_from_the_same_code_images_and_inputs_alone
 # --- keys ---
 
 PROGRAM = {
-    "a": '"""A."""\nfrom . import b, plots\nfrom .chain import Step\n\n\ndef f(x):\n    """F."""\n    return b.g(x)  # why\n',
+    "a": '"""A."""\nfrom . import b, plots\nfrom .chain import Step\n\n\n'
+    'def f(x):\n    """F."""\n    return b.g(x)  # why\n',
     "b": "Y = 2\n\n\ndef g(x):\n    return x * Y\n",
     "chain": "class Step: ...\n",
     "plots": "COLOR = 1\n",
