@@ -319,9 +319,9 @@ def test_code_is_hashed_without_words_and_with_what_it_imports(tmp_path, monkeyp
     module, old, new, differs = CHANGES[case]
     for name, text in PROGRAM.items():
         (tmp_path / f"{name}.py").write_text(text)
-    before = keys.with_imports(["a"], tmp_path)
+    before = keys.with_imports(["a"])
     (tmp_path / f"{module}.py").write_text(PROGRAM[module].replace(old, new) + "\n")
-    assert set(before) == {"a", "b"} and (keys.with_imports(["a"], tmp_path) != before) == differs
+    assert set(before) == {"a", "b"} and (keys.with_imports(["a"]) != before) == differs
 
 
 NOTEBOOK = [
