@@ -300,8 +300,8 @@ def survey(folder: Path) -> pd.DataFrame:
         found = list(pool.map(lambda file, path: _examine(file, path, folder), table.file, table.path))
     if broken := [what for what in found if isinstance(what, str)]:
         named = "; ".join(broken[:3]) + (f", and {len(broken) - 3} more" if len(broken) > 3 else "")
-        them = "it" if len(broken) == 1 else "them"
-        raise Problem(f"{named}, in {display_path(folder)}: replace or delete {them}, and {AGAIN}.")
+        them, how = "it" if len(broken) == 1 else "them", "decompress" if "compressed as" in named else "replace"
+        raise Problem(f"{named}, in {display_path(folder)}: {how} or delete {them}, and {AGAIN}.")
     beside = [path.relative_to(folder).as_posix() for _, others in listed.values() for path in others]
     if beside := [name for name in beside if not JUNK.search(name)]:
         more = f" and {len(beside) - 5} more" if len(beside) > 5 else ""
