@@ -280,10 +280,9 @@ def survey(folder: Path) -> pd.DataFrame:
     if not folder.is_dir():
         raise Problem(f"The data folder {display_path(folder)} does not exist: {there}, or run 01_download.ipynb.")
     parts = {part: path for part, path in _subfolders(folder).items() if part in ("train", "val", "test")}
-    if lacking := [part for part in ("train", "test") if part not in parts]:
-        cut = "move all films of every fifth patient into test/, with the same folders for the classes as in train/"
-        lack = f"{display_path(folder)} has no {'/ and no '.join(lacking)}/ folder"
-        raise Problem(f"{lack}: {there}, cut a test folder by patient ({cut}), or run 01_download.ipynb.")
+    if missing := "/ and no ".join(part for part in ("train", "test") if part not in parts):
+        cut = "or move all films of every fifth patient into test/, with the same folders as in train/"
+        raise Problem(f"{display_path(folder)} has no {missing}/ folder: {there}, {cut}.")
     names = {name for part in parts.values() for name in _subfolders(part)}
     if len(names) < 2 or "normal" not in names:
         some = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
