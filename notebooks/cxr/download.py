@@ -45,8 +45,11 @@ def find() -> Path | None:
         if found := _films_in(data):
             return found
         if os.environ.get("CHEST_XRAY_DIR"):
-            lack = "holds no train/ and test/ with a folder per class" if data.is_dir() else "is not a folder"
+            missing = "/ and no ".join(part for part in ("train", "test") if part not in _parts(data))
+            lack = f"holds no {missing}/ with a folder for each class in it" if data.is_dir() else "is not a folder"
             remedy = "correct it, or unset it to use chest_xray/ in the project"
+            if missing == "test" and data.is_dir():
+                remedy = "move all films of every fifth patient into test/, with the same folders as in train/"
             raise Problem(f"CHEST_XRAY_DIR is set to {display_path(data)}, which {lack}: {remedy}.")
         _refuse_other_files(data)
         complete = sorted(_cache().parent.glob("*.complete"))  # without this mark a download may be half
