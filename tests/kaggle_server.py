@@ -100,6 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"active": True, "username": "reader"})
         elif owner.fault == "login" and "Authorization" not in self.headers:
             self._json(403, {"code": 403, "message": "login needed"})
+        elif call == "GetDatasetMetadata":
+            self._json(200, {"info": {"licenses": [{"name": "CC-BY-4.0"}]}})
         elif call == "GetDataset":
             self._json(200, {"currentVersionNumber": 2})
         elif call == "DownloadDataset" and owner.fault == "page":
