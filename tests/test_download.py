@@ -86,8 +86,9 @@ def data(tmp_path, monkeypatch):
     folders = {"HOME": home, "USERPROFILE": home, "KAGGLEHUB_CACHE": tmp_path / "cache", "PYTHONPATH": site}
     for name, value in (folders | {"XDG_CONFIG_HOME": home / ".config", "NO_PROXY": "*"}).items():
         monkeypatch.setenv(name, str(value))
-    for name in ("DISABLE_KAGGLE_CACHE", "DISABLE_COLAB_CACHE"):
-        monkeypatch.setenv(name, "1")  # as `download` does, and undone after the test
+    for name in ("DISABLE_KAGGLE_CACHE", "DISABLE_COLAB_CACHE", "KAGGLE_CONFIG_DIR"):
+        monkeypatch.setenv(name, "1")  # what `download` sets is undone after the test
+        monkeypatch.delenv(name)
     monkeypatch.setattr(paths, "ROOT", root)
     monkeypatch.setattr(download, "MOUNTS", ())
     monkeypatch.setattr(download, "NEEDED", 1e6)
@@ -153,9 +154,6 @@ def put(folder, images=IMAGES):
     return folder
 
 
-# ------------------------------------------------------------------------------------- finding
-
-
 @pytest.mark.parametrize("below", ["", "chest_xray", "chest_xray/chest_xray"])
 def test_finds_the_folder_that_directly_holds_train_and_test(data, below, capsys):
     assert download.find() is None
@@ -199,21 +197,14 @@ def test_the_sample_is_used_until_it_is_given_up_and_its_results_lie_apart(data)
     assert download.ensure(sample=False) == data and paths.results_dir() == paths.ROOT / "results"
 
 
-def test_a_mount_is_used_in_place(tmp_path, monkeypatch):
-    mount = put(tmp_path / "input" / "chest_xray").parent
-    monkeypatch.setattr(download, "MOUNTS", (str(tmp_path / "absent"), str(mount)))
-    assert download.ensure() == mount / "chest_xray"
-
-
-def test_offline_with_cache(data):
-    folder = put(cache())
+def test_offline_with_cache(data, tmp_path, monkeypatch):
+    put(cache())
     assert download.find() is None  # without its marker it may be half
     cache("2.complete").touch()
-    assert download.ensure() == folder
-    assert list(data.iterdir()) == [data / "README.md"]
-
-
-# ------------------------------------------------------------------------------------- Kaggle
+    assert download.ensure() == cache()
+    mount = put(tmp_path / "input" / "chest_xray")
+    monkeypatch.setattr(download, "MOUNTS", (str(tmp_path / "absent"), str(mount.parent)))
+    assert download.ensure() == mount
 
 
 def test_fetches_without_an_account(data, serve):
@@ -233,9 +224,11 @@ def test_fetches_without_an_account(data, serve):
         ("corrupt", ["damaged", "twice in a row"]),
         ("hash", ["damaged", "twice in a row"]),
         ("cut-always", ["check the network", "goes on"]),
+        ("silent", ["can't be reached", "check the network"]),
     ],
 )
-def test_what_kaggle_refuses_or_spoils(data, serve, fault, words):
+def test_what_kaggle_refuses_or_spoils(data, serve, monkeypatch, fault, words):
+    monkeypatch.setattr(download, "SECONDS", 1)
     server = serve(fault=fault)
     refused(*words, "archive.zip", "SAMPLE = True")
     assert_untouched(data)
@@ -277,12 +270,6 @@ def test_a_broken_transfer_goes_on(data, serve, monkeypatch, capsys, fault):
     assert "going on from what has arrived" in capsys.readouterr().out
 
 
-def test_a_kaggle_that_never_answers(data, serve, monkeypatch):
-    monkeypatch.setattr(download, "SECONDS", 1)
-    serve(fault="silent")
-    refused("can't be reached", "check the network")
-
-
 @pytest.mark.parametrize("early", [False, True])
 def test_a_corrupt_archive_is_fetched_again(data, serve, capsys, early):
     if early:  # by an earlier run; of the right size, so kagglehub would keep it
@@ -294,10 +281,10 @@ def test_a_corrupt_archive_is_fetched_again(data, serve, capsys, early):
 
 
 def test_a_mount_that_never_appears(data, serve, monkeypatch):
-    server = serve(fault="mount")
+    server = serve()
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
     monkeypatch.setenv("TBE_RUNTIME_ADDR", server.url.removeprefix("http://"))
-    assert download.fetch() == cache()  # it is not waited for
+    assert download.fetch() == cache() and not server.asked("ount")  # it is not even asked for
 
 
 def test_two_at_once(data, serve):
@@ -310,9 +297,8 @@ def test_two_at_once(data, serve):
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
 def test_a_login_helps_where_one_is_asked_for(data, serve, capfd, mode):
-    login = Path.home() / ".kaggle" / "kaggle.json"
-    put(login.parent, {login.name: json.dumps({"username": "reader", "key": SECRET}).encode()})
-    login.chmod(mode)
+    put(paths.ROOT, {"kaggle.json": json.dumps({"username": "reader", "key": SECRET}).encode()})
+    (paths.ROOT / "kaggle.json").chmod(mode)
     server = serve(fault="login")
     assert_films(download.fetch())
     said = "".join(capfd.readouterr())
@@ -322,14 +308,13 @@ def test_a_login_helps_where_one_is_asked_for(data, serve, capfd, mode):
 
 @pytest.mark.parametrize(("text", "words"), [("{", "is no Kaggle login"), (PLACEHOLDER, "HTTP 403")])
 def test_a_malformed_or_wrong_login_is_named(data, serve, monkeypatch, text, words):
-    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(Path.home() / ".kaggle"))
-    put(Path.home() / ".kaggle", {"kaggle.json": text.encode()})
+    put(paths.ROOT, {"kaggle.json": text.encode()})
     serve(fault="403")
-    refused(words, "~/.kaggle/kaggle.json")
+    refused(words, "kaggle.json")
 
 
 def test_the_command_line_of_kaggle_is_tried_next(data, serve, monkeypatch):
-    put(Path.home() / ".kaggle", {"kaggle.json": json.dumps({"username": "reader", "key": SECRET}).encode()})
+    put(paths.ROOT, {"kaggle.json": json.dumps({"username": "reader", "key": SECRET}).encode()})
     serve()
 
     def fail():
@@ -340,9 +325,6 @@ def test_the_command_line_of_kaggle_is_tried_next(data, serve, monkeypatch):
     monkeypatch.setattr(download, "_by_kagglehub", fail)
     assert download.fetch() == data / "chest_xray"
     assert_films(data / "chest_xray")
-
-
-# ---------------------------------------------------------------------------------- extracting
 
 
 @pytest.mark.parametrize("prefix", ["", "chest_xray/", "any/thing/"])

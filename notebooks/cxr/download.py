@@ -24,7 +24,6 @@ from .paths import Problem, display_path
 
 HANDLE, VERSION = "paultimothymooney/chest-xray-pneumonia", 2
 PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
-LOGIN = Path("~/.kaggle/kaggle.json")
 MOUNTS = ("/kaggle/input/chest-xray-pneumonia", f"/kaggle/input/datasets/{HANDLE}")
 AGAIN = "run 01_download.ipynb again"
 BY_HAND = f"download the zip from {PAGE} to chest_xray/archive.zip and {AGAIN}, or set SAMPLE = True there"
@@ -126,8 +125,11 @@ def _members(bundle: zipfile.ZipFile, archive: Path) -> list[tuple[zipfile.ZipIn
 def _from_kaggle(data: Path) -> Path:
     """By kagglehub, then by the command line of `kaggle`; what arrives damaged is fetched once more."""
     _need_room(data, NEEDED)
-    if LOGIN.expanduser().exists() and LOGIN.expanduser().stat().st_mode & 0o044:
-        print(f"{LOGIN} can be read by other users of this machine: run chmod 600 on it.")
+    if (paths.ROOT / "kaggle.json").exists():
+        os.environ.setdefault("KAGGLE_CONFIG_DIR", str(paths.ROOT))
+    login = Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle", "kaggle.json")
+    if login.exists() and login.stat().st_mode & 0o044:
+        print("kaggle.json can be read by other users of this machine: run chmod 600 on it.")
     for last in (False, True):
         try:
             if folder := _films_in(_by_kagglehub()):
@@ -143,7 +145,7 @@ def _from_kaggle(data: Path) -> Path:
             raise Problem(_sentence(error)) from None
         except Exception as error:  # a wrong checksum, a wrong CRC, no zip file, ...
             if "credentials" in str(error):
-                raise Problem(f"{LOGIN} is no Kaggle login: delete it, since none is needed, and {AGAIN}.") from None
+                raise Problem(f"kaggle.json is no Kaggle login: delete it, since none is needed, and {AGAIN}.") from None
             kind = "is no zip file, perhaps a login page" if isinstance(error, ValueError) else "is damaged"
         for leftover in (_cache(), _cache().with_suffix(".complete")):  # or they would be taken for good ones
             leftover.unlink(missing_ok=True)
@@ -196,7 +198,7 @@ def _sentence(error: Exception) -> str:
     if "ProxyError" in text:
         return f"The proxy in HTTPS_PROXY can't be reached: correct it and {AGAIN}, or {BY_HAND}."
     if status in (401, 403):
-        login = f"make a new token at https://www.kaggle.com/settings, save it as {LOGIN}"
+        login = f"make a new token at https://www.kaggle.com/settings, save it as kaggle.json in the project"
         return f"Kaggle asks for a login, or refuses yours (HTTP {status}): {login} and {AGAIN}, or {BY_HAND}."
     if status:
         return f"Kaggle answered HTTP {status}: wait ten minutes and {AGAIN}, or {BY_HAND}."
