@@ -18,9 +18,10 @@ TOP = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(TOP.glob("notebooks/[0-9]*.ipynb")), *sorted(TOP.glob("notebooks/appendix/*.ipynb"))]
 
 
-def setup_cell(page):
+def setup_cell(page, owner="OWNER"):
     cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
-    return next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    source = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return re.sub("github.com/[^/]+/", f"github.com/{owner}/", source)
 
 
 # --- what prepare does ----------------------------------------------------------------------------------------
@@ -170,7 +171,7 @@ def test_all_pages_begin_with_the_same_cell_and_carry_badges_of_their_own():
 
 
 def test_on_colab_the_project_is_fetched_once(github):
-    source = setup_cell(PAGES[0]).replace("OWNER", "jane")
+    source = setup_cell(PAGES[0], "jane")
     for _ in range(2):  # the cell run twice, and another kernel on the same machine
         done = run_cell(f"{source}\n{source}", github)
         assert not done.returncode and "fatal" not in done.stderr, done.stderr
@@ -179,7 +180,7 @@ def test_on_colab_the_project_is_fetched_once(github):
 
 @pytest.mark.parametrize(("owner", "words"), [("OWNER", "a copy of your own: see README"), ("joe", "No internet")])
 def test_where_the_project_cannot_be_fetched_the_cell_says_so(github, owner, words):
-    done = run_cell(setup_cell(PAGES[0]).replace("OWNER", owner), github)
+    done = run_cell(setup_cell(PAGES[0], owner), github)
     assert done.returncode and words in done.stderr and not (github / "cxr-project").exists()
 
 
