@@ -188,10 +188,10 @@ def test_02_leaves_the_body_out_where_no_lungs_are_known(tiny):
     manifest = data.survey(tiny)
     split, _ = data.split(manifest)
     blank = np.zeros((len(manifest), 64, 64), np.uint8)
-    nobody = SimpleNamespace(**vars(lungs) | {"masks": lambda *_: (blank, blank.any(axis=(1, 2)))})
-    nobody.load_network = lambda: None
-    scope = {"lungs": nobody, "data": data, "manifest": manifest, "folder": tiny, "small": blank, "split": split}
-    scope |= {"np": np, "pd": pd, "label": manifest.label.to_numpy()}
+    nobody = {"masks": lambda *_: (blank, blank.any(axis=(1, 2))), "load_network": lambda _: None}
+    scope = {"lungs": SimpleNamespace(**vars(lungs) | nobody), "step": SimpleNamespace(earlier=lambda _: None)}
+    scope |= {"data": data, "manifest": manifest, "folder": tiny, "small": blank, "split": split, "np": np}
+    scope |= {"label": manifest.label.to_numpy(), "pd": pd}
     for source in cells("02_explore.ipynb", "masks, drawn =", "bodies =", "body_alone = None"):
         exec(source, scope)
     assert not scope["enough"] and scope["body_alone"] is None
