@@ -114,12 +114,6 @@ def test_bias_conflicting_films_have_clues_of_the_other_class():
     assert held[found & (own == 1)].mean() < held[~found & (own == 1)].mean() - 0.3
 
 
-def test_the_best_clue_is_one_that_can_be_seen():
-    rows = [{"clue": "a", "accuracy": 0.9, "auc": None}, {"clue": "b", "accuracy": 0.7, "auc": 0.8}]
-    findings = {"no_pixel": {"rows": rows}, "no_lung": {"rows": [{"clue": "c", "accuracy": 0.6, "auc": 0.9}]}}
-    assert shortcuts.best_clue(findings) == (rows[1], 2)
-
-
 def test_subgroups_of_the_test_folder():
     paths = ["train/a", "train/b", "test/NORMAL2-IM-0140-0001", "test/NORMAL2-IM-0900-0001", "test/c", "test/d"]
     manifest = pd.DataFrame({"path": paths, "folder": ["train"] * 2 + ["test"] * 4, "label": [0, 1, 0, 0, 1, 1]})

@@ -67,15 +67,6 @@ def bias_conflicting(train_facts: pd.DataFrame, train_label, facts: pd.DataFrame
     return np.where(label == 0, score >= half, score <= half)
 
 
-def best_clue(findings: dict) -> tuple[dict, int]:
-    """Of the clues in ``02_audit.json``, the row that gets most test films right, and how many clues there are.
-
-    It is chosen on the test folder, which flatters the clues.
-    """
-    rows = [row for key in ("no_pixel", "no_lung") for row in findings[key]["rows"] if row["auc"]]
-    return max(rows, key=lambda row: row["accuracy"]), len(rows)
-
-
 # --- groups of films -------------------------------------------------------------------------------------------
 
 
