@@ -1,9 +1,7 @@
-"""The data set as tables: which films there are and whose, what is wrong with them, and a split by patient.
+"""Folders of films as tables: which films there are and whose, what is wrong with them, and a split by patient.
 
-A data folder holds ``train/`` and ``test/`` (and perhaps ``val/``), each with one folder for normal X-rays and one
-or more for other classes, under any name and in any letter case. A folder of another hospital has class folders, or
-films alone. A CSV in either, or beside it, may say whose film each is. The question of most notebooks is normal or
-not; that of 08 is which.
+A data folder holds ``train/``, ``test/`` and perhaps ``val/``, each with a folder for normal X-rays and one or more for
+others. A folder of another hospital has class folders, or films alone. A CSV may say whose film each is.
 """
 
 import hashlib
@@ -44,6 +42,9 @@ COLUMN_NAMES = {  # of a CSV, by letters alone ("Image Index" is imageindex); th
     "source": "source",
     "license": "licence license",
 }
+NO_CLASS = re.compile(  # cxr_png, images_001, stage_2_train_images, patient00001: folders that name no class
+    r"(^|[-_ ])(images?|imgs?|films|png|jpe?g|dicom|cxr)[-_ ]?\d*$|^(patient|pat|p|sub)[-_]?\d+$", re.IGNORECASE
+)
 JUNK = re.compile(r"(^|/)(\.|__|thumbs\.db$|desktop\.ini$)", re.IGNORECASE)  # of operating systems and Jupyter
 
 
@@ -78,7 +79,7 @@ def _by_class(folder: Path, names: set[str]) -> tuple[pd.DataFrame, list[Path]]:
         films, beside = images.find(place, or_none=True) if name in places else ([], [])
         if name in names and not films:
             lack = f"{display_path(folder)}/{place.name} holds no film ({', '.join(FORMATS)})"
-            raise Problem(f"{lack}: put the images of this class there.")
+            raise Problem(f"{lack}: put the images of this class there, or move the folder away.")
         rows += [(film, place.name, int(name != "normal"), film.relative_to(place).as_posix()) for film in films]
         others += beside
     return pd.DataFrame(rows, columns=["file", "class_name", "label", "inside"]), others
@@ -143,7 +144,8 @@ def read_metadata(folder: Path, paths: pd.Series) -> pd.DataFrame:
         try:
             head = pd.read_csv(file, nrows=0, **options).columns
             called = {re.sub("[^a-z]", "", column.lower()): column for column in reversed(head)}
-            columns = {name: called[one] for name in COLUMN_NAMES for one in COLUMN_NAMES[name].split() if one in called}
+            pairs = [(name, one) for name, ones in COLUMN_NAMES.items() for one in ones.split() if one in called]
+            columns = {name: called[one] for name, one in pairs}
             if not {"path", "patient"} <= {*columns}:
                 if required:
                     raise Problem(f"{display_path(file)} has the columns {', '.join(head)}: {remedy}.")
@@ -179,7 +181,7 @@ def list_folder(folder: str | Path) -> pd.DataFrame:
     if not folder.is_dir():
         raise Problem(f"{what} is not there: set FOLDER to a folder of films, or leave it empty.")
     films, classes = images.find(folder)[0], _subfolders(folder)
-    loose = [path for path in films if path.parent == folder]
+    loose = films if all(map(NO_CLASS.search, classes)) else [path for path in films if path.parent == folder]
     both = "put the films into normal/ and a folder for each other class, or all into one folder where it is not known"
     if loose and "normal" in classes:
         raise Problem(f"{what} holds films beside normal/, such as {loose[0].name}: {both}.")
@@ -203,22 +205,18 @@ def list_folder(folder: str | Path) -> pd.DataFrame:
 def read_films(
     table: pd.DataFrame, folder: str | Path, size: int, ages: tuple[float, float] | None = None
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """Read every film of `table` (from `list_folder`).
+    """Read every film of `table` (from `list_folder`): its rows with ``reason`` (of `images.read`), and their pixels.
 
-    Returns its rows with ``reason`` (of `images.read`), their pixels, and ``path`` and ``reason`` of what can't be
-    read. A Problem where that is all.
+    The third is ``path`` and ``reason`` of what can't be read; a Problem where that is all.
     """
     films = images.read_all([resolve(folder) / path for path in table.path], size, ages)
-    bad = np.array([isinstance(film, Problem) for film in films], bool)
-    broken = pd.DataFrame(
-        {"path": table.path[bad], "reason": [str(film) for film in films if isinstance(film, Problem)]}
-    )
-    if bad.all():
+    good = np.array([isinstance(film, images.Film) for film in films], bool)
+    broken = table.loc[~good, ["path"]].assign(reason=[str(film) for film in films if isinstance(film, Problem)])
+    if not good.any():
         lack = f"holds no film that can be read ({len(broken)} files can't, such as: {broken.reason.iloc[0]})"
         raise Problem(f"{display_path(resolve(folder))} {lack}: replace them, or add others.")
-    good = [film for film in films if isinstance(film, images.Film)]
-    found = table[~bad].reset_index(drop=True).assign(reason=[film.reason for film in good])
-    return found, np.stack([film.pixels for film in good]), broken.reset_index(drop=True)
+    pixels, reasons = zip(*[film for film in films if isinstance(film, images.Film)])
+    return table[good].reset_index(drop=True).assign(reason=reasons), np.stack(pixels), broken.reset_index(drop=True)
 
 
 # --- the data set ------------------------------------------------------------------------------------------------
@@ -288,8 +286,9 @@ def survey(folder: Path) -> pd.DataFrame:
         raise Problem(f"{lack}: {there}, cut a test folder by patient ({cut}), or run 01_download.ipynb.")
     names = {name for part in parts.values() for name in _subfolders(part)}
     if len(names) < 2 or "normal" not in names:
-        lack = f"{display_path(folder)} has the class folders {', '.join(sorted(names)) or '(none)'}"
-        raise Problem(f"{lack}: two at least are needed, one of them called normal.")
+        some = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        lack = f"{display_path(folder)} has the class folders {some or '(none)'}"
+        raise Problem(f"{lack}: two at least are needed, one of them called normal, with its films in it.")
     listed = {part: _by_class(path, names if part != "val" else set()) for part, path in parts.items()}
     table = pd.concat([films.assign(folder=part) for part, (films, _) in listed.items()], ignore_index=True)
     table["path"] = [file.relative_to(folder).as_posix() for file in table.file]
@@ -355,8 +354,7 @@ def check(manifest: pd.DataFrame, folder: Path) -> pd.DataFrame:
 def neighbours(patient: pd.Series, size: int) -> pd.Series:
     """The block of each patient: `size` consecutive numbers of one kind of name, such as ``IM-0120`` to ``IM-0129``.
 
-    Numbers were given out as films came in, so neighbours are likely to be of one week, one room and one technician. A
-    patient without a number is a block of its own.
+    Numbers were given out as films came in, so neighbours are likely to be of one week, one room and one technician.
     """
     parts = patient.str.extract(r"^(.*?)(\d{1,18})(\D*)$")
     number = parts[1].astype("Int64") // size * size
@@ -364,25 +362,14 @@ def neighbours(patient: pd.Series, size: int) -> pd.Series:
 
 
 def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cut validation from the train folder by patient; test is the official test folder, whole.
+    """Cut validation, one of `folds` folds, from the train folder by patient; test is the official test folder, whole.
 
     Patients with neighbouring numbers go together, up to ten of them, so that validation is a little further from
-    training than the next child in the same room. Left out are the images of the official ``val/`` (16 of them can't
-    steer a training), second copies of one image in train, and train images that a test patient or a byte-identical
-    test image would give away. Validation is one of `folds` folds: 7 makes it about 14% of the train folder.
+    training than the next child in the same room. Left out are the official ``val/`` (16 images can't steer a
+    training), second copies in train, and train images that a test patient or a copy in test would give away.
 
-    Returns
-    -------
-    table : DataFrame
-        ``path``, ``label``, ``subtype``, ``patient``, ``split`` (train, val, test), sorted by path.
-    left_out : DataFrame
-        ``path`` and ``reason`` of every image of the manifest that is in no split.
-
-    Raises
-    ------
-    Problem
-        The same picture stands under both classes, there are too few patients to cut a validation split from, or
-        `seed` or `folds` is out of range.
+    Returns ``path``, ``label``, ``subtype``, ``patient``, ``split`` (train, val, test), by path; and ``path`` and
+    ``reason`` of every image in no split. A Problem where one picture is under both classes, or patients are too few.
     """
     for setting, value, least, most in (("SPLIT_SEED", seed, 0, 2**32 - 1), ("FOLDS", folds, 2, len(manifest))):
         if not (isinstance(value, numbers.Integral) and least <= value <= most):
@@ -431,22 +418,16 @@ def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.Dat
 
 
 def flow(manifest: pd.DataFrame, table: pd.DataFrame, left_out: pd.DataFrame) -> dict[str, dict]:
-    """How many images and patients reach each split, and why the others do not, from what `survey` and `split` return.
-
-    A dict for each of ``all``, ``train folder``, ... (as downloaded), ``train``, ``val``, ``test`` (the splits):
-    ``images``, ``patients``, ``normal``, ``pneumonia`` (images of class 1), and of folders ``left_out``, by reason.
-    """
+    """How many images and patients reach each folder and each split, and of folders what is ``left_out``, by reason."""
 
     def count(rows: pd.DataFrame) -> dict:
         ill = int((rows.label == 1).sum())
-        patients = int(rows.patient.nunique())
-        return {"images": len(rows), "patients": patients, "normal": len(rows) - ill, "pneumonia": ill}
+        counts = {"images": len(rows), "patients": int(rows.patient.nunique())}
+        return counts | {"normal": len(rows) - ill, "pneumonia": ill}
 
-    reason = manifest.path.map(left_out.set_index("path").reason)
-    places = {"all": count(manifest)}
+    reason, places = manifest.path.map(left_out.set_index("path").reason), {"all": count(manifest)}
     for folder in ("val", "train", "test"):
-        rows = manifest.folder == folder
-        if rows.any():
+        if (rows := manifest.folder == folder).any():
             why = {str(why): int(n) for why, n in reason[rows].dropna().value_counts().items()}
             places[f"{folder} folder"] = count(manifest[rows]) | {"left_out": why}
     return places | {part: count(table[table.split == part]) for part in ("train", "val", "test")}
@@ -455,12 +436,8 @@ def flow(manifest: pd.DataFrame, table: pd.DataFrame, left_out: pd.DataFrame) ->
 class Dataset:
     """The X-rays behind ``01_manifest.csv`` and ``02_split.csv``: train and validation at once, test under seal.
 
-    `step` is that of the notebook that reads; it learns the name of the data set. A Problem as of `download.ensure` and
-    `check`.
-
     ``folder`` is the data folder, ``manifest`` what `check` returns, ``table`` is ``02_split.csv`` with ``class_name``
-    and ``sha256`` of each film, ``names`` says what labels 0 and 1 are called; ``sample`` and ``kermany`` as `describe`
-    says.
+    and ``sha256`` of each film, ``names`` what labels 0 and 1 are called; ``sample``, ``kermany`` as in `describe`.
     """
 
     def __init__(self, step: Step):
@@ -478,10 +455,7 @@ class Dataset:
         return self.table[self.table.split.isin(parts)].reset_index(drop=True)
 
     def part(self, name: str, size: int) -> Part:
-        """The films of ``"train"`` or ``"val"``, `size` x `size` pixels.
-
-        A Problem where the test split is asked for, or as of `images.load`.
-        """
+        """The films of ``"train"`` or ``"val"``, `size` x `size` pixels; a Problem where test is asked for."""
         if name not in ("train", "val"):
             remedy = "ask for it with Dataset.test(...), which writes a line into the ledger first"
             raise Problem(f"The {name} split is sealed: {remedy}.")
@@ -494,11 +468,10 @@ class Dataset:
         return hashlib.sha256(f"1 {size} {wanted}".encode()).hexdigest()[:12]
 
     def test(self, size: int | list[int], networks: dict[str, str], why: str) -> TestPart:
-        """The official test folder, after a line in the ledger of this notebook.
+        """The official test folder, after a line in the ledger of this notebook, which says `why`.
 
         `size` is the side of the pictures, in pixels; of a list, ``pictures`` is a dict by size. `networks` has the
-        fingerprint of the weights (`training.weights_fingerprint`) of all that are about to be scored, by name, and
-        `why` goes into the ledger. A Problem as of `chain.add_to_ledger` and `images.load`.
+        fingerprints of the weights (`training.weights_fingerprint`) of all that are about to be scored, by name.
         """
         table, sizes = self.rows("test"), [size] if isinstance(size, int) else size
 
