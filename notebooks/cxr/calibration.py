@@ -1,4 +1,4 @@
-"""How far a probability can be taken at its word: calibration, and predictive values at another prevalence.
+"""How far a score can be taken at its word: calibration, and predictive values at another prevalence.
 
 `y_true` (1 is pneumonia) and `y_score` have shape (images,), `times` comes from `metrics.resample`.
 """
@@ -21,7 +21,7 @@ def fit_line(y_true, y_score, weight=None, intercept=None, slope=None, balanced=
     """Intercept and slope in the log-odds with the smallest log-loss (Platt 1999); one that is given is held fixed.
 
     `balanced`: both classes weigh the same, and labels count as (n + 1) / (n + 2) and 1 / (n + 2), n images of the
-    class, as in Platt's paper: then there is a line even where no answer is wrong. By Newton's method.
+    class, as in Platt's paper: a line exists even where no answer is wrong. By Newton's method.
     """
     y_true, y_score = metrics.checked(y_true, y_score)
     odds, target, images = logit(y_score), y_true.astype(float), np.bincount(y_true)[y_true]
@@ -90,8 +90,8 @@ def reliability(y_true, y_score, bins: int = 10, least: int = 0) -> pd.DataFrame
 def measure(y_true, y_score, times: np.ndarray | None = None, bins: int = 10) -> dict:
     """``brier`` (mean squared error), ``ece`` (mean distance of foretold and found), ``intercept`` and ``slope``.
 
-    The intercept (slope held at 1) is above 0 where all answers are too low; a slope below 1 says that they are too
-    sure (Cox 1958). With `times` also ``intervals_95``, but not of the ECE, which is larger in any resample.
+    Intercept (slope held at 1) above 0: all too low; slope below 1: too sure (Cox 1958). With `times` also
+    ``intervals_95``, but not of the ECE, which is larger in any resample.
     """
     y_true, y_score = metrics.checked(y_true, y_score)
     member = np.minimum((y_score * bins).astype(int), bins - 1)[:, None] == np.arange(bins)
@@ -107,10 +107,10 @@ def measure(y_true, y_score, times: np.ndarray | None = None, bins: int = 10) ->
         }
 
     found = figures(np.ones(len(y_true)))
-    if times is not None:
-        drawn = pd.DataFrame([figures(weight) for weight in times])
-        found["intervals_95"] = {name: metrics.interval(drawn[name]) for name in drawn if name != "ece"}
-    return found
+    if times is None:
+        return found
+    drawn = pd.DataFrame([figures(weight) for weight in times])
+    return found | {"intervals_95": {name: metrics.interval(drawn[name]) for name in drawn if name != "ece"}}
 
 
 def predictive_values_by_prevalence(y_true, y_score, thresholds: dict, prevalences, times) -> pd.DataFrame:
