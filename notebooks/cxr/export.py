@@ -76,14 +76,13 @@ def by_litert(path: Path, pictures: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings(), without_notes():
         warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
         runner = tf.lite.Interpreter(model_path=str(path)).get_signature_runner()
-        (entry,), found = runner.get_input_details(), []
-        for picture in pictures.astype(np.float32):
-            (answer,) = runner(**{entry: picture[None, ..., None]}).values()
-            found.append(answer[0].copy())
-    return np.stack(found)
+        (entry,) = runner.get_input_details()
+        (answer,) = runner(**{entry: pictures.astype(np.float32)[..., None]}).values()
+    return answer
 
 
 def by_saved_model(path: Path, pictures: np.ndarray) -> np.ndarray:
     """Answers of the SavedModel to such pictures."""
     with without_notes():
-        return tf.saved_model.load(str(path)).serve(tf.constant(pictures.astype(np.float32)[..., None])).numpy()
+        served = tf.saved_model.load(str(path))  # its name keeps its variables alive
+        return served.serve(tf.constant(pictures.astype(np.float32)[..., None])).numpy()
