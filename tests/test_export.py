@@ -67,7 +67,7 @@ def test_as_few_arrays_are_rounded_as_leave_the_answers(network, tmp_path, monke
     monkeypatch.setattr(training, "HALF", difference / 4)
     write(tmp_path / "exact.keras")
     kinds = [
-        {v.dtype for v in stored((tmp_path / f"{name}.keras").read_bytes()).values()} for name in ("half", "exact")
+        {v.dtype.name for v in stored((tmp_path / f"{name}.keras").read_bytes()).values()} for name in ("half", "exact")
     ]
     assert "float16" in kinds[0] and "float16" not in kinds[1]
     monkeypatch.setattr(training, "HALF", -1)
