@@ -51,14 +51,14 @@ def masks(part, folder: Path, network: keras.Model | None = None) -> tuple[np.nd
     return found, drawn
 
 
-def load_network() -> keras.Model:
-    """The network for lungs that comes with the project; a Problem if it is gone."""
-    path = ROOT / "results" / "03_lungs.keras"
+def load_network(path: Path | None) -> keras.Model:
+    """The network for lungs at `path` (``step.earlier("03_lungs.keras")``); a Problem if it is gone."""
     try:
         return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
+        what = display_path(path or ROOT / "results/03_lungs.keras")
         remedy = "take it from the project again (git checkout), or put lung_masks.npz beside train/ and test/"
-        raise Problem(f"{display_path(path)}, the network that finds lungs, can't be loaded: {remedy}.") from None
+        raise Problem(f"{what}, the network that finds lungs, can't be loaded: {remedy}.") from None
 
 
 def resized(pictures: np.ndarray, size: int) -> np.ndarray:
