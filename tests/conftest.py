@@ -1,11 +1,15 @@
 """A tiny data set, drawn on the fly, and all notebooks run on it once for all tests."""
 
+import re
 import shutil
 
+import nbformat
 import pytest
 from filelock import FileLock
 
 import run
+from contract import NOTEBOOKS
+from cxr.paths import ROOT
 from drawn import QUICK, draw, noise_weights
 
 CHAIN = {"finished", "chain_copy"}  # fixtures that need all notebooks to be run, which takes minutes
@@ -46,6 +50,25 @@ def tiny(shared):
     return shared("tiny data", lambda folder: draw(folder / "chest_xray", images=72)) / "chest_xray"
 
 
+SOLUTION = """
+try:
+    exec(compile({source!r}, "a solution", "exec"), globals())
+except Exception:
+    import traceback
+    open({failed!r}, "w").write(traceback.format_exc())
+"""
+
+
+def with_solutions(notebook, copy):
+    """A copy of a notebook that runs the solutions of its exercises at its end; what fails there is written down."""
+    page, solutions = nbformat.read(notebook, as_version=4), ROOT / f"docs/solutions/{notebook.name[:2]}.md"
+    failed = str(copy.parents[copy.parent.name == "appendix"] / f"{notebook.name[:2]}_failed.txt")
+    text = solutions.read_text(encoding="utf-8") if solutions.exists() else ""
+    for source in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        page.cells.append(nbformat.v4.new_code_cell(SOLUTION.format(source=source, failed=failed)))
+    nbformat.write(page, copy)
+
+
 @pytest.fixture(scope="session")
 def finished(tiny, shared):
     """A folder with ``results``, ``cache``, ``weights`` and the executed ``notebooks``, after all have run on `tiny`.
@@ -61,7 +84,14 @@ def finished(tiny, shared):
             patch.setenv("KERAS_WEIGHTS_DIR", str(noise_weights(folder / "weights")))
             for variable in ("CXR_EXTERNAL_DIR", "CXR_ADULTS_DIR"):
                 patch.delenv(variable, raising=False)
-            run.run(run.choose("all"), folder / "notebooks", QUICK)
+            (folder / "pages/appendix").mkdir(parents=True)
+            (folder / "notebooks/appendix").mkdir(parents=True)
+            (folder / "pages/cxr").symlink_to(ROOT / "notebooks/cxr")
+            for notebook in NOTEBOOKS:
+                place, known = notebook.relative_to(ROOT / "notebooks"), run.parameters(notebook)
+                with_solutions(notebook, folder / "pages" / place)
+                own = {name: value for name, value in QUICK.get(notebook.name[:2], {}).items() if name in known}
+                run.execute(folder / "pages" / place, folder / "notebooks" / place, own, quiet=True)
 
     return shared("finished run", make)
 

@@ -1,9 +1,9 @@
 """Drawn films for the tests: X-ray-like pictures from a small physical model.
 
 They are synthetic, every file says so in its JPEG comment, and no number measured on them says anything about medicine.
-A film shows what is left of the beam behind the body, exp(-sum of mu * path length), bright where little arrived. Path lengths are centimetres; places are
-complex numbers x + iy in half chest widths from mid-chest, right and down positive, so one product and one sum turn,
-zoom and shift the patient.
+A film shows what is left of the beam behind the body, exp(-sum of mu * path length), bright where little arrived.
+Path lengths are centimetres; places are complex numbers x + iy in half chest widths from mid-chest, right and down
+positive, so one product and one sum turn, zoom and shift the patient.
 """
 
 import json

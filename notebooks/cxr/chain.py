@@ -44,16 +44,21 @@ def code_cells(notebook: Path, tag: str = "") -> list[str]:
 
 
 def code_of(notebook: Path) -> str:
-    """Hash of the code behind a notebook's numbers, 12 hex digits: its cells and the modules that they import.
+    """12 hex digits of a notebook's cells and of the modules that they import.
 
-    Comments, layout, docstrings, text, the setup cell, and what a cell only prints or displays have no part in it.
+    Comments, layout, docstrings, the setup cell, and what a cell only prints or displays have no part in it.
     """
     cells = [cell for cell in code_cells(notebook) if "google.colab" not in cell]
     source = "\n".join(re.sub(r"^( *)[%!].*", r"\1pass", cell, flags=re.M) for cell in cells)
     said = ("print(", "display(", "Markdown(")
-    lines = [line for line in keys.statements(source) if not line.startswith(said)]
-    code = {"cells": "\n".join(lines)} | keys.with_imports(keys.imported(source))
+    counting = [line for line in keys.statements(source) if not line.startswith(said)]
+    code = {"cells": "\n".join(counting)} | keys.with_imports(keys.imported(source))
     return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _maker(name: str) -> str:
+    """File name of the notebook that makes an artifact: "02_split.csv" -> "02_explore.ipynb"."""
+    return getattr(notebooks().get(name[:2]), "name", f"notebook {name[:2]}")
 
 
 def _read(path: Path, parse: Callable):
@@ -87,11 +92,6 @@ def load_table(path: Path, *text: str) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys((*TEXT, *text), str))
 
 
-def _maker(name: str) -> str:
-    """File name of the notebook that makes an artifact: "02_split.csv" -> "02_explore.ipynb"."""
-    return getattr(notebooks().get(name[:2]), "name", f"notebook {name[:2]}")
-
-
 def record(number: str) -> dict:
     """The lineage record of a notebook; a `Problem` where it can't be read."""
     path = results_dir() / f"{number}_lineage.json"
@@ -109,7 +109,7 @@ def stale(notebook: Path) -> bool:
 
 
 def check(name: str, checked: set[str] | None = None) -> dict:
-    """Follow the artifact `name` back to the start of the chain; returns the lineage record of the step that wrote it.
+    """The lineage record of the step that wrote the artifact `name`, after following it back to the start of the chain.
 
     A `Problem` if it is missing, was changed after it was written, or was made from an input that has changed since.
     """
@@ -247,7 +247,7 @@ def ledger(number: str, data_set: str = "") -> pd.DataFrame:
 def add_to_ledger(step: Step, images: int, pixels: str, networks: dict[str, str], why: str) -> pd.DataFrame:
     """Note that `networks` (name and hash of the weights) are about to be scored on `pixels`, unless a line says so.
 
-    Returns the whole ledger. A `Problem` where `why` is empty or the ledger can't be read.
+    Returns all lines. A `Problem` where `why` is empty or the ledger can't be read.
     """
     if not why.strip():
         raise Problem(f"WHY in the parameters of {step.name}.ipynb is empty: say why the test folder is scored.")
@@ -309,17 +309,16 @@ class TestPart(Part):
     def answers(self, name: str, ask: Callable[[], np.ndarray], *depends) -> np.ndarray:
         """What `ask` returns for the test films, asked only where it is not kept.
 
-        Its shape is (images,) or (images, outputs). `depends` is all that it depends on: values, arrays, networks, and
-        functions, classes or modules.
+        Its shape is (images,) or (images, outputs). `depends` is all that it depends on: values, arrays, networks,
+        functions, classes, modules.
         """
-        code = [one for one in depends if callable(one) and not hasattr(one, "get_weights") or hasattr(one, "__file__")]
-        key = keys.cache_key(*[one for one in depends if not any(one is other for other in code)], code=code)
-        pattern = rf"{re.escape(name)}( \d+)? @{key}"
-        columns = [column for column in self._scores if re.fullmatch(pattern, column)]
+        is_code = [callable(one) and not hasattr(one, "get_weights") or hasattr(one, "__file__") for one in depends]
+        code = [one for one, so in zip(depends, is_code) if so]
+        key = keys.cache_key(*[one for one, so in zip(depends, is_code) if not so], code=code)
+        columns = [column for column in self._scores if re.fullmatch(rf"{re.escape(name)}( \d+)? @{key}", column)]
         if not columns:
             found = np.asarray(ask())
-            outputs = [""] if found.ndim == 1 else [f" {i}" for i in range(found.shape[1])]
-            columns = [f"{name}{output} @{key}" for output in outputs]
+            columns = [f"{name} @{key}"] if found.ndim == 1 else [f"{name} {i} @{key}" for i in range(found.shape[1])]
             new = pd.DataFrame(found.reshape(len(self.table), -1), columns=columns)
             self._scores = pd.concat([self._scores, new], axis=1)
             self._step.write(self._name, self._scores)
@@ -332,6 +331,5 @@ class TestPart(Part):
         from . import metrics
 
         pictures = self.pictures if pictures is None else pictures
-        return self.answers(
-            name, lambda: metrics.predict(network, pictures, batch_size), network, pictures, metrics.predict
-        )
+        ask = lambda: metrics.predict(network, pictures, batch_size)  # noqa: E731
+        return self.answers(name, ask, network, pictures, metrics.predict)

@@ -1,4 +1,4 @@
-"""Keys of what is kept: one function hashes code, one hashes what a result depends on. Every cache asks here."""
+"""Keys of what is kept: `code_hash` of code, `cache_key` of all that a result depends on. Every cache asks here."""
 
 import ast
 import hashlib
@@ -15,29 +15,21 @@ import pandas as pd
 
 PACKAGE = Path(__file__).resolve().parent
 PLUMBING = {"chain", "colab", "download", "keys", "paths", "plots"}  # modules that no number comes from
-DEFINITION = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+DEFINITION = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
 
 
 def statements(source: str) -> list[str]:
     """The statements of Python source, without docstrings, comments and layout."""
     tree = ast.parse(textwrap.dedent(source))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, DEFINITION | ast.Module) and body and isinstance(body[0], ast.Expr):
-            if isinstance(body[0].value, ast.Constant):
-                node.body = body[1:] or [ast.Pass()]
+        if isinstance(node, DEFINITION) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
     return [ast.unparse(node) for node in tree.body]
 
 
 def plain(source: str) -> str:
     """Python source without docstrings, comments and layout."""
     return "\n".join(statements(source))
-
-
-@cache
-def _parsed(path: Path, mtime_ns: int) -> tuple[str, frozenset[str]]:
-    text = plain(path.read_text(encoding="utf-8"))
-    return text, frozenset(imported(text))
 
 
 def imported(source: str) -> set[str]:
@@ -52,13 +44,18 @@ def imported(source: str) -> set[str]:
     return {name for name in found - PLUMBING if (PACKAGE / f"{name}.py").exists()}
 
 
-def with_imports(names: Iterable[str], package: Path = PACKAGE) -> dict[str, str]:
+@cache
+def _parsed(path: Path, mtime_ns: int) -> tuple[str, frozenset[str]]:
+    text = plain(path.read_text(encoding="utf-8"))
+    return text, frozenset(imported(text))
+
+
+def with_imports(names: Iterable[str]) -> dict[str, str]:
     """The plain source of these modules of the package, and of all that they import, by name."""
     found, todo = dict[str, str](), list(names)
     while todo:
-        name = todo.pop()
-        if name not in found:
-            path = package / f"{name}.py"
+        if (name := todo.pop()) not in found:
+            path = PACKAGE / f"{name}.py"
             found[name], more = _parsed(path, path.stat().st_mtime_ns)
             todo += more
     return dict(sorted(found.items()))
@@ -69,25 +66,24 @@ def _of_object(item, found: dict[str, str]) -> None:
     name = f"{item.__module__}.{item.__qualname__}"
     if name in found:
         return
-    functions = [item] if inspect.isfunction(item) else [one for one in vars(item).values() if inspect.isfunction(one)]
+    functions = [item] if inspect.isfunction(item) else list(filter(inspect.isfunction, vars(item).values()))
     try:
         found[name] = plain(inspect.getsource(item))
     except OSError:  # a class of a notebook's cell: its functions have a source
         found[name] = "\n".join(plain(inspect.getsource(function)) for function in functions)
+    ours = ("cxr", "__main__", item.__module__.split(".")[0])
     for function in functions:
-        todo = [function.__code__]
-        while todo:
-            code = todo.pop()
-            todo += [one for one in code.co_consts if isinstance(one, types.CodeType)]
-            for used in set(code.co_names) & function.__globals__.keys():
-                value = inspect.unwrap(function.__globals__[used])  # of a tf.function
-                if isinstance(value, types.ModuleType):
-                    found |= with_imports(imported(f"import {value.__name__}"))
-                elif inspect.isfunction(value) or inspect.isclass(value):
-                    if value.__module__.split(".")[0] in ("cxr", "__main__", item.__module__.split(".")[0]):
-                        _of_object(value, found)
-                elif isinstance(value, str | int | float | bool | tuple):
-                    found[f"{name}: {used}"] = repr(value)
+        codes = [function.__code__]
+        for code in codes:  # it grows by the functions inside
+            codes += [one for one in code.co_consts if isinstance(one, types.CodeType)]
+        for used in {name for code in codes for name in code.co_names} & function.__globals__.keys():
+            value = inspect.unwrap(function.__globals__[used])  # of a tf.function
+            if isinstance(value, types.ModuleType):
+                found |= with_imports(imported(f"import {value.__name__}"))
+            elif (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__.split(".")[0] in ours:
+                _of_object(value, found)
+            elif isinstance(value, str | int | float | tuple):
+                found[f"{name}: {used}"] = repr(value)
 
 
 def code_hash(*code: types.ModuleType | Callable | type) -> str:

@@ -1,19 +1,7 @@
 """Where things are, and the one exception a reader is meant to meet.
 
-Every location has a default inside the project and one environment variable that moves it:
-
-======================  ================  ===================================================
-variable                default           what is there
-======================  ================  ===================================================
-``CHEST_XRAY_DIR``      ``chest_xray/``   the X-rays, ``train/<CLASS>/*.jpeg`` and ``test/...``
-``CXR_RESULTS_DIR``     ``results/``      the artifacts that one notebook writes and the next reads
-``CXR_CACHE_DIR``       ``.cache/``       what can be made again: decoded images, trials, ...
-``CXR_CHECKPOINT_DIR``  in the cache      from what a training goes on after a crash
-``CXR_EXTERNAL_DIR``    none              films of another hospital, for 10
-``CXR_ADULTS_DIR``      none              chest films of adults, from which the gate of 09 learns
-======================  ================  ===================================================
-
-A relative path is taken from the project's top folder, whatever folder Jupyter was started in.
+Every location has a default inside the project and one environment variable that moves it (see the ``*_dir``). A
+relative path starts at the project's top folder, whatever folder Jupyter was started in.
 """
 
 import os
@@ -26,10 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Problem(Exception):
-    """Something the reader can mend: the message names the file or setting, and the remedy.
-
-    Jupyter shows the sentence without a traceback.
-    """
+    """Something the reader can mend: a sentence names the file or setting, and the remedy; no traceback."""
 
     def _render_traceback_(self):
         return [f"Problem: {self}"]
@@ -88,27 +73,21 @@ def checkpoint_dir() -> Path:
     return _folder("CXR_CHECKPOINT_DIR", str(cache_dir() / "checkpoints"))
 
 
-def _optional(variable: str) -> Path | None:
-    folder = os.environ.get(variable)
-    return resolve(folder) if folder else None
-
-
 def external_dir() -> Path | None:
-    """Folder of films of another hospital: ``CXR_EXTERNAL_DIR``; None where it is not set."""
-    return _optional("CXR_EXTERNAL_DIR")
+    """Folder of films of another hospital, for 10: ``CXR_EXTERNAL_DIR``; None where it is not set."""
+    return resolve(os.environ["CXR_EXTERNAL_DIR"]) if os.environ.get("CXR_EXTERNAL_DIR") else None
 
 
 def adults_dir() -> Path | None:
-    """Folder of chest films of adults: ``CXR_ADULTS_DIR``; None where it is not set."""
-    return _optional("CXR_ADULTS_DIR")
+    """Folder of chest films of adults, for the gate of 09: ``CXR_ADULTS_DIR``; None where it is not set."""
+    return resolve(os.environ["CXR_ADULTS_DIR"]) if os.environ.get("CXR_ADULTS_DIR") else None
 
 
 @contextmanager
 def atomic_write(target: Path, flush: bool = False) -> Iterator[Path]:
-    """A path beside `target` to write to, for a file that is there whole or not at all.
+    """A path beside `target` to write to; it is renamed to `target` when the block ends, and gone if the block fails.
 
-    It is renamed to `target` when the block ends, and gone if the block fails. With `flush` its bytes are on the disk
-    before it is renamed, so that `target` outlives a machine that stops.
+    With `flush` its bytes are on the disk before, so that `target` outlives a machine that stops.
     """
     unfinished = target.with_name(f".unfinished_{os.getpid()}_{target.name}")
     try:
@@ -122,10 +101,7 @@ def atomic_write(target: Path, flush: bool = False) -> Iterator[Path]:
 
 
 def display_path(path: str | os.PathLike) -> str:
-    """`path` as a reader should see it: below the project where it lies there, else only its last part.
-
-    Committed notebooks must not carry the home folder of whoever ran them.
-    """
+    """`path` as a committed notebook may show it: below the project where it lies there, else its last part."""
     path = Path(path)
     try:
         return path.resolve().relative_to(ROOT).as_posix()
