@@ -1,9 +1,8 @@
 """Drawn films for the tests: X-ray-like pictures from a small physical model.
 
-They are synthetic, every file says so in its JPEG comment, and no number measured on them says anything about medicine.
-A film shows what is left of the beam behind the body, exp(-sum of mu * path length), bright where little arrived.
-Path lengths are centimetres; places are complex numbers x + iy in half chest widths from mid-chest, right and down
-positive, so one product and one sum turn, zoom and shift the patient.
+No number measured on them says anything about medicine. A film shows what is left of the beam behind the body,
+exp(-sum of mu * path length), bright where little arrived. Path lengths are centimetres; places are complex numbers
+x + iy in half chest widths from mid-chest, right and down positive: one product and one sum turn, zoom and shift.
 """
 
 import json
@@ -16,10 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from cxr.paths import Problem, display_path
-
-COMMENT = "SYNTHETIC practice set"
-CARD = "drawn.json"  # in a set's folder: what was drawn there
+CARD = "sample.json"  # in a set's folder: marks it as the project's sample is marked, and says what was drawn there
 QUICK: dict[str, dict] = {  # parameters of a run on a tiny drawn set, to see that the chain holds
     "02": {"BODY_EPOCHS": 1},
     "03": {"LUNG_EPOCHS": 1, "STRESS_DRAWS": 2, "SWAP_DRAWS": 1},
@@ -225,10 +221,6 @@ def _dress(rng, film, lungs):
 
 
 def draw_chest(rng, kind, size, patient=None):
-    """Draw one film of `kind` "normal", "bacteria" or "virus": uint8 of shape `size`, (height, width) in pixels.
-
-    Arguments as for `draw_chest_and_lungs`.
-    """
     return draw_chest_and_lungs(rng, kind, size, patient)[0]
 
 
@@ -251,7 +243,7 @@ def draw_chest_and_lungs(rng, kind, size, patient=None):
 def plan(images=600, seed=0):
     """List the films of a set in the order drawn: names, patients and copies as in the real set."""
     if images < FEWEST:
-        raise Problem(f"A practice set needs at least {FEWEST} images, not {images}: ask for more.")
+        raise ValueError(f"a drawn set needs at least {FEWEST} images, not {images}")
     rng, films, number, shot = np.random.default_rng([seed, 0]), [], Counter(), Counter()
     val, test = 16 if images >= 200 else 4, max(8, round(0.18 * images))
     for split, total, ratio in ("test", test, 1.67), ("train", images - test - val, 2.9), ("val", val, 1):
@@ -290,7 +282,7 @@ def _write(path, film, key, seed):
     if key % 16 == 0 and film.path.startswith("train/PNEUMONIA"):
         image = image.convert("RGB")
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=int(rng.integers(75, 96)), comment=COMMENT.encode())
+    image.save(path, quality=int(rng.integers(75, 96)))
     squeezed = Image.fromarray(lungs).resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.packbits(np.asarray(squeezed) > 127)
 
@@ -302,11 +294,11 @@ def draw(folder, images=600, seed=0):
     real films: ``path``, ``bits`` (packed masks) and ``side``. The same seed and number give the same bytes.
     """
     folder, films = Path(folder).resolve(), plan(images, seed)
-    card = json.dumps({"images": images, "seed": seed, "version": VERSION})
+    card = json.dumps({"name": "drawn films", "images": images, "seed": seed, "version": VERSION})
     if (folder / CARD).is_file() and (folder / CARD).read_text() == card:
         return folder
     if folder.exists() and any(folder.iterdir()):
-        raise Problem(f"{display_path(folder)} is not empty: name a new or empty folder.")
+        raise ValueError(f"{folder} is not empty")
     bits = []
     for key, film in enumerate(films):
         if film.copy:

@@ -1,21 +1,12 @@
-"""A stand-in for Kaggle on this machine, for tests: the few calls that kagglehub and kaggle make.
-
-As a script it serves one zip file where ``KAGGLE_API_ENVIRONMENT=TEST`` looks for Kaggle, and
-stops by itself::
-
-    python tests/kaggle_server.py some.zip
-"""
+"""A stand-in for Kaggle on this machine, for tests: the few calls that kagglehub and kaggle make."""
 
 import base64
 import hashlib
 import json
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
-PORT = 7777  # of KAGGLE_API_ENVIRONMENT=TEST
 PAGE = b"<!DOCTYPE html><html><head><title>Login | Kaggle</title></head><body>Sign in</body></html>"
 
 
@@ -27,8 +18,7 @@ class KaggleServer:
     ===================  ==================================================================
     ``401`` ... ``503``  every call is answered with this status
     ``login``            calls without an Authorization header are answered 403
-    ``page``             a login page instead of the archive
-    ``page-as-zip``      the same, declared as a zip file
+    ``page-as-zip``      a login page instead of the archive, declared as a zip file
     ``corrupt``          right size, wrong bytes
     ``corrupt-once``     the same, the first time only
     ``hash``             right bytes, wrong checksum in the header
@@ -37,7 +27,6 @@ class KaggleServer:
     ``cut-always``       every transfer ends in the middle, and there is no Range
     ``stall``            the first transfer stops in the middle, its connection stays open
     ``silent``           calls are accepted and never answered
-    ``mount``            Kaggle's and Colab's promise of a mount that never appears
     ===================  ==================================================================
     """
 
@@ -90,20 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif owner.fault.isdigit():
             self._json(int(owner.fault), {"code": int(owner.fault), "message": "refused by the stand-in"})
-        elif call == "AttachDatasourceUsingJwtRequest":
-            self._json(200, {"wasSuccessful": True, "result": {"mountSlug": "never-there", "versionNumber": 2}})
-        elif call == "is_supported":
-            self._json(200, {})
-        elif call == "mount":
-            self._json(200, {"slug": "never-there"})
-        elif call == "IntrospectToken":
-            self._json(200, {"active": True, "username": "reader"})
         elif owner.fault == "login" and "Authorization" not in self.headers:
             self._json(403, {"code": 403, "message": "login needed"})
+        elif call == "GetDatasetMetadata":
+            self._json(200, {"info": {"licenses": [{"name": "CC-BY-4.0"}]}})
         elif call == "GetDataset":
             self._json(200, {"currentVersionNumber": 2})
-        elif call == "DownloadDataset" and owner.fault == "page":
-            self._send(200, PAGE, {"Content-Type": "text/html; charset=utf-8"})
         elif call == "DownloadDataset":
             self._send(302, b"", {"Location": f"{owner.url}/storage/archive.zip?signature=x"})
         else:
@@ -163,9 +144,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         except OSError:  # the client has gone, as some tests want
             self.close_connection = True
-
-
-if __name__ == "__main__":
-    with KaggleServer(Path(sys.argv[1]).read_bytes(), port=PORT, lifetime=300) as server:
-        print(f"A stand-in for Kaggle at {server.url}, for {server.lifetime:g} seconds.")
-        server.stopping.wait()

@@ -212,8 +212,8 @@ ADD = "put the images of this class"
 FOLDERS = {
     "no data folder": (lambda x: remove(x), "xrays", "CHEST_XRAY_DIR"),
     "a file in its place": (lambda x: (remove(x), x.write_text("")), "xrays", "CHEST_XRAY_DIR"),
-    "nothing in it": (empty, "no train/ and no test/", "CHEST_XRAY_DIR", "by patient"),
-    "no test folder": (lambda x: remove(x / "test"), "no test/", "cut a test folder by patient", "01_download.ipynb"),
+    "nothing in it": (empty, "no train/ and no test/", "CHEST_XRAY_DIR"),
+    "no test folder": (lambda x: remove(x / "test"), "no test/", "films of every fifth patient", "CHEST_XRAY_DIR"),
     "one level too deep": (lambda x: (x / "test").rename(x / "train/test"), "no test/", "CHEST_XRAY_DIR"),
     "no classes": (lambda x: [empty(x / p) for p in ("train", "val", "test")], "(none)", "two at least"),
     "one class": (lambda x: [remove(x / p / "NORMAL") for p in ("train", "val", "test")], "pneumonia:", "two at least"),

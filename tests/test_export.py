@@ -1,4 +1,4 @@
-"""A stored network is half as large and says what the trained one says; other formats say it too."""
+"""A stored network is half as large and says what the trained one says."""
 
 import io
 import zipfile
@@ -9,7 +9,7 @@ import pytest
 
 from cxr import export, training
 from cxr.backend import keras
-from cxr.paths import ROOT, Problem
+from cxr.paths import ROOT
 
 layers = keras.layers
 PICTURES = np.random.default_rng(1).integers(0, 256, (300, 24, 24, 1)).astype("float32")
@@ -67,9 +67,9 @@ def test_as_few_arrays_are_rounded_as_leave_the_answers(network, tmp_path, monke
     monkeypatch.setattr(training, "HALF", difference / 4)
     write(tmp_path / "exact.keras")
     kinds = [
-        {v.dtype for v in stored((tmp_path / f"{name}.keras").read_bytes()).values()} for name in ("half", "exact")
+        {v.dtype.name for v in stored((tmp_path / f"{name}.keras").read_bytes()).values()} for name in ("half", "exact")
     ]
-    assert np.float16 in kinds[0] and np.float16 not in kinds[1]
+    assert "float16" in kinds[0] and "float16" not in kinds[1]
     monkeypatch.setattr(training, "HALF", -1)
     with pytest.raises(ValueError, match="no.keras"):
         write(tmp_path / "no.keras")
@@ -79,15 +79,3 @@ def test_the_committed_models_are_light():
     sizes = {path.name: path.stat().st_size for path in (ROOT / "results").glob("*.keras")}
     assert len(sizes) >= 6 and max(sizes.values()) <= 5e6 and sum(sizes.values()) <= 15e6, sizes
     assert not [path.name for path in (ROOT / "results").iterdir() if path.suffix in (".tflite", ".zip")]
-
-
-def test_other_formats_say_the_same_and_are_replaced(network, tmp_path):
-    for _ in range(2):
-        saved_model, litert = export.bundles(network, tmp_path / "exported")
-    pictures = PICTURES[:4, ..., 0].astype(np.uint8)
-    expected = network.predict(pictures[..., None], verbose=0)
-    np.testing.assert_allclose(export.by_litert(litert, pictures), expected, atol=1e-4)
-    np.testing.assert_allclose(export.by_saved_model(saved_model, pictures), expected, atol=1e-4)
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(Problem, match="taken can't be written.*CXR_CACHE_DIR"):
-        export.bundles(network, tmp_path / "taken")

@@ -113,10 +113,7 @@ def test_a_downloaded_efficientnet_is_the_one_from_a_file(pictures, tmp_path, mo
     theirs = keras.applications.EfficientNetB0(include_top=False, input_shape=(SIZE, SIZE, 3))
     films = np.repeat(pictures[:2, ..., None], 3, axis=-1).astype("float32")
     expected = theirs.predict(films, verbose=0)
-    copied = backbones.copy("EfficientNetB0", downloaded)
-    backbones.build("EfficientNetB0", copied).save(tmp_path / "a.keras")  # its statistics are no ordinary weights
-    again = keras.models.load_model(tmp_path / "a.keras", compile=False)
-    for own in (from_file, downloaded, next(part for part in again.layers if isinstance(part, keras.Model))):
+    for own in (from_file, downloaded):
         assert len(theirs.layers) == len(own.layers) + 1
         np.testing.assert_allclose(own.predict(films, verbose=0), expected, rtol=1e-3, atol=1e-5 * expected.max())
 

@@ -88,6 +88,9 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 merged[-1].text += output.text
             else:
                 merged.append(output)
+        for output in merged:
+            if "text" in output:  # how long Keras took for an epoch
+                output.text = re.sub(r" - \d+m?s( - \d+m?s/step)?(?= - |\n)", "", output.text)
         if cell.cell_type == "code":
             cell.outputs = merged
     return notebook

@@ -46,7 +46,7 @@ def main() -> None:
         shutil.rmtree(target / part, ignore_errors=True)
     for film in films.itertuples():
         (target / film.path).parent.mkdir(parents=True, exist_ok=True)
-        pixels = images.decode(source / film.source, SIDE)
+        pixels = images.decode((source / film.source).read_bytes(), SIDE)
         Image.fromarray(pixels).save(target / film.path, quality=QUALITY, optimize=True)
     rows = [names.index(name) for name in films.source]
     np.savez_compressed(target / "lung_masks.npz", path=films.path.to_numpy("str"), bits=bits[rows], side=side)

@@ -1,20 +1,13 @@
 """Keras on TensorFlow, whatever ``~/.keras/keras.json`` says, without TensorFlow's start-up notes."""
 
 import os
-import re
 import sys
 import tempfile
 from contextlib import contextmanager
 
 from .paths import Problem
 
-NOTES = (
-    "I0000",
-    "WARNING: All log messages before absl",
-    "To enable the following instructions",
-    "INFO: Created TensorFlow Lite XNNPACK delegate",
-)
-IGNORED = ("Ignored output_format", "Ignored drop_control_dependency")  # of TensorFlow's own call of its converter
+NOTES = ("I0000", "WARNING: All log messages before absl", "To enable the following instructions")
 NO_GPU = "failed call to cuInit"  # said as an error on every machine without an NVIDIA GPU
 
 
@@ -32,7 +25,7 @@ def without_notes():
             os.close(kept)
             held.seek(0)
             for line in held.read().decode(errors="replace").splitlines():
-                if line.strip() and not (line.startswith(NOTES) or any(what in line for what in (NO_GPU, *IGNORED))):
+                if line.strip() and not (line.startswith(NOTES) or NO_GPU in line):
                     print(line, file=sys.stderr)
 
 
@@ -48,6 +41,6 @@ with without_notes():
 
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
-    # five networks in one notebook are traced five times, as they must be; where an export lies meanwhile is no news
-    tf.get_logger().addFilter(lambda record: not re.search("retracing|Assets written", record.getMessage()))
+    # five networks in one notebook are traced five times, as they must be
+    tf.get_logger().addFilter(lambda record: "retracing" not in record.getMessage())
     tf.config.list_physical_devices()  # looks for GPUs, and complains where there is none

@@ -48,7 +48,7 @@ def code_of(notebook: Path) -> str:
 
     Comments, layout, docstrings, the setup cell, and what a cell only prints or displays have no part in it.
     """
-    cells = [cell for cell in code_cells(notebook) if "google.colab" not in cell]
+    cells = [cell for cell in code_cells(notebook) if "colab.prepare" not in cell]
     source = "\n".join(re.sub(r"^( *)[%!].*", r"\1pass", cell, flags=re.M) for cell in cells)
     said = ("print(", "display(", "Markdown(")
     counting = [line for line in keys.statements(source) if not line.startswith(said)]

@@ -280,10 +280,9 @@ def survey(folder: Path) -> pd.DataFrame:
     if not folder.is_dir():
         raise Problem(f"The data folder {display_path(folder)} does not exist: {there}, or run 01_download.ipynb.")
     parts = {part: path for part, path in _subfolders(folder).items() if part in ("train", "val", "test")}
-    if lacking := [part for part in ("train", "test") if part not in parts]:
-        cut = "move all films of every fifth patient into test/, with the same folders for the classes as in train/"
-        lack = f"{display_path(folder)} has no {'/ and no '.join(lacking)}/ folder"
-        raise Problem(f"{lack}: {there}, cut a test folder by patient ({cut}), or run 01_download.ipynb.")
+    if missing := "/ and no ".join(part for part in ("train", "test") if part not in parts):
+        cut = "or move all films of every fifth patient into test/, with the same folders as in train/"
+        raise Problem(f"{display_path(folder)} has no {missing}/ folder: {there}, {cut}.")
     names = {name for part in parts.values() for name in _subfolders(part)}
     if len(names) < 2 or "normal" not in names:
         some = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -300,8 +299,8 @@ def survey(folder: Path) -> pd.DataFrame:
         found = list(pool.map(lambda file, path: _examine(file, path, folder), table.file, table.path))
     if broken := [what for what in found if isinstance(what, str)]:
         named = "; ".join(broken[:3]) + (f", and {len(broken) - 3} more" if len(broken) > 3 else "")
-        them = "it" if len(broken) == 1 else "them"
-        raise Problem(f"{named}, in {display_path(folder)}: replace or delete {them}, and {AGAIN}.")
+        them, how = "it" if len(broken) == 1 else "them", "decompress" if "compressed as" in named else "replace"
+        raise Problem(f"{named}, in {display_path(folder)}: {how} or delete {them}, and {AGAIN}.")
     beside = [path.relative_to(folder).as_posix() for _, others in listed.values() for path in others]
     if beside := [name for name in beside if not JUNK.search(name)]:
         more = f" and {len(beside) - 5} more" if len(beside) > 5 else ""

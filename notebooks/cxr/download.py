@@ -45,8 +45,11 @@ def find() -> Path | None:
         if found := _films_in(data):
             return found
         if os.environ.get("CHEST_XRAY_DIR"):
-            lack = "holds no train/ and test/ with a folder per class" if data.is_dir() else "is not a folder"
+            missing = "/ and no ".join(part for part in ("train", "test") if part not in _parts(data))
+            lack = f"holds no {missing}/ with a folder for each class in it" if data.is_dir() else "is not a folder"
             remedy = "correct it, or unset it to use chest_xray/ in the project"
+            if missing == "test" and data.is_dir():
+                remedy = "move all films of every fifth patient into test/, with the same folders as in train/"
             raise Problem(f"CHEST_XRAY_DIR is set to {display_path(data)}, which {lack}: {remedy}.")
         _refuse_other_files(data)
         complete = sorted(_cache().parent.glob("*.complete"))  # without this mark a download may be half
@@ -125,6 +128,11 @@ def _members(bundle: zipfile.ZipFile, archive: Path) -> list[tuple[zipfile.ZipIn
 def _from_kaggle(data: Path) -> Path:
     """By kagglehub, then by the command line of `kaggle`; what arrives damaged is fetched once more."""
     _need_room(data, NEEDED)
+    if (paths.ROOT / "kaggle.json").exists():
+        os.environ.setdefault("KAGGLE_CONFIG_DIR", str(paths.ROOT))
+    login = Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle", "kaggle.json")
+    if login.exists() and login.stat().st_mode & 0o044:
+        print("kaggle.json can be read by other users of this machine: run chmod 600 on it.")
     for last in (False, True):
         try:
             if folder := _films_in(_by_kagglehub()):
@@ -133,14 +141,17 @@ def _from_kaggle(data: Path) -> Path:
         except ImportError:
             raise Problem(f"kagglehub is not installed here: install requirements.txt, or {BY_HAND}.") from None
         except OSError as error:
-            if getattr(error, "response", None) is not None:  # an answer of Kaggle's: a login may help
+            if _status(error) in (401, 403, 404):
                 command = [sys.executable, "-m", "kaggle", "datasets", "download", HANDLE, "-p", str(data)]
                 if subprocess.run(command).returncode == 0:
                     return extract(data / f"{HANDLE.split('/')[1]}.zip", data)
             raise Problem(_sentence(error)) from None
         except Exception as error:  # a wrong checksum, a wrong CRC, no zip file, ...
+            if "credentials" in str(error):
+                raise Problem(f"kaggle.json is no Kaggle login: delete it, since none is needed, and {AGAIN}.") from None
             kind = "is no zip file, perhaps a login page" if isinstance(error, ValueError) else "is damaged"
-        _cache().unlink(missing_ok=True)  # one of the right size would be taken for a good one
+        for leftover in (_cache(), _cache().with_suffix(".complete")):  # or they would be taken for good ones
+            leftover.unlink(missing_ok=True)
         if last:
             raise Problem(f"The archive from Kaggle {kind}, twice in a row: {BY_HAND}.")
         print(f"The archive {kind}; fetching it once more.", flush=True)
@@ -154,17 +165,16 @@ def _cache() -> Path:
 
 
 def _by_kagglehub() -> Path:
-    """Fetch without a login, for as long as each start brings something new; returns the folder."""
-    from kagglehub import clients, dataset_download
+    """Fetch for as long as each start brings something new; returns the folder."""
+    from kagglehub import dataset_download
     from requests.adapters import HTTPAdapter
 
     def send_in_time(self, request, stream=False, timeout=None, **options):
         return send(self, request, stream=stream, timeout=timeout or SECONDS, **options)
 
-    # What Kaggle and Colab promise to mount may never come, and a stale login would be refused.
-    os.environ |= {"DISABLE_KAGGLE_CACHE": "1", "DISABLE_COLAB_CACHE": "1"}
+    os.environ |= {"DISABLE_KAGGLE_CACHE": "1", "DISABLE_COLAB_CACHE": "1"}  # what they promise to mount may never come
     send, arrived = HTTPAdapter.send, 0
-    with patch.object(HTTPAdapter, "send", send_in_time), patch.object(clients, "get_kaggle_credentials", lambda: None):
+    with patch.object(HTTPAdapter, "send", send_in_time):
         while True:
             try:
                 return Path(dataset_download(f"{HANDLE}/versions/{VERSION}"))
@@ -175,9 +185,14 @@ def _by_kagglehub() -> Path:
                 print("The connection broke; going on from what has arrived.", flush=True)
 
 
+def _status(error: Exception) -> int | None:
+    """The HTTP status that Kaggle or a proxy has answered."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
 def _sentence(error: Exception) -> str:
     """What to do about an error of the transfer; its own text is not printed, since it may quote a header."""
-    status, text = getattr(getattr(error, "response", None), "status_code", None), f"{type(error).__name__} {error}"
+    status, text = _status(error), f"{type(error).__name__} {error}"
     if "407" in text or status == 407:
         return f"The proxy asks for a login (HTTP 407): put user:password@ into HTTPS_PROXY and {AGAIN}, or {BY_HAND}."
     if "CERTIFICATE" in text.upper() or "SSLError" in text:
@@ -186,8 +201,8 @@ def _sentence(error: Exception) -> str:
     if "ProxyError" in text:
         return f"The proxy in HTTPS_PROXY can't be reached: correct it and {AGAIN}, or {BY_HAND}."
     if status in (401, 403):
-        login = "save a token from https://www.kaggle.com/settings as ~/.kaggle/kaggle.json"
-        return f"Kaggle asks for a login (HTTP {status}): {login} and {AGAIN}, or {BY_HAND}."
+        login = f"make a new token at https://www.kaggle.com/settings, save it as kaggle.json in the project"
+        return f"Kaggle asks for a login, or refuses yours (HTTP {status}): {login} and {AGAIN}, or {BY_HAND}."
     if status:
         return f"Kaggle answered HTTP {status}: wait ten minutes and {AGAIN}, or {BY_HAND}."
     return f"Kaggle can't be reached or broke off: check the network and {AGAIN}, which goes on, or {BY_HAND}."

@@ -1,18 +1,12 @@
-"""The network as a file: half as large for Keras, LiteRT for phones and small machines, SavedModel for servers."""
+"""A network's file in half precision, a third as large; Keras reads it as any other."""
 
 import io
 import json
 import re
-import shutil
-import warnings
 import zipfile
-from pathlib import Path
 
 import h5py
 import numpy as np
-
-from .backend import keras, tf, without_notes
-from .paths import Problem, display_path
 
 WEIGHTS = "model.weights.h5"  # of a .keras file
 SMALL = 2**13  # numbers; smaller arrays stay exact: they stand early in a network, and errors grow on the way
@@ -51,39 +45,3 @@ def _copy(entry: h5py.Group | h5py.Dataset, new: h5py.File, name: str, least: fl
     else:
         copy = new.require_group(name)
     copy.attrs.update(entry.attrs)
-
-
-def bundles(network: keras.Model, folder: Path) -> tuple[Path, Path]:
-    """Write the network as a TensorFlow SavedModel, a folder, and as a ``.tflite`` file, over those of an earlier call.
-
-    Both take gray values of 0 to 255.
-    """
-    saved_model, litert = folder / "saved_model", folder / "model.tflite"
-    try:
-        shutil.rmtree(saved_model, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        with without_notes():
-            network.export(saved_model, format="tf_saved_model", verbose=False)
-            litert.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(saved_model)).convert())
-    except OSError as error:
-        why = f"{display_path(folder)} can't be written ({error.strerror or error})"
-        raise Problem(f"{why}: free the disk, or set CXR_CACHE_DIR to another folder.") from error
-    return saved_model, litert
-
-
-def by_litert(path: Path, pictures: np.ndarray) -> np.ndarray:
-    """Answers of the ``.tflite`` file to pictures, uint8 of shape (images, size, size): shape (images, outputs)."""
-    with warnings.catch_warnings(), without_notes():
-        warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
-        runner = tf.lite.Interpreter(model_path=str(path)).get_signature_runner()
-        (entry,), found = runner.get_input_details(), []
-        for picture in pictures.astype(np.float32):
-            (answer,) = runner(**{entry: picture[None, ..., None]}).values()
-            found.append(answer[0].copy())
-    return np.stack(found)
-
-
-def by_saved_model(path: Path, pictures: np.ndarray) -> np.ndarray:
-    """Answers of the SavedModel to such pictures."""
-    with without_notes():
-        return tf.saved_model.load(str(path)).serve(tf.constant(pictures.astype(np.float32)[..., None])).numpy()

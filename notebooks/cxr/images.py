@@ -153,7 +153,8 @@ class DicomFile(ImageFile.ImageFile):
         except Exception as error:
             syntax = self.header.file_meta.TransferSyntaxUID
             if syntax.is_compressed:
-                raise Problem(f"is compressed as {syntax.name}: decompress it (gdcmconv --raw, dcmdjpeg).") from error
+                lack = f"is compressed as {syntax.name} and can't be decoded here"
+                raise Problem(f"{lack}: decompress it, with gdcmconv --raw or dcmdjpeg.") from error
             raise
 
     def _used_bits(self, pixels: np.ndarray) -> np.ndarray:

@@ -1,39 +1,44 @@
-"""Answers for a reader's own pictures, or "cannot tell" and why: ``python -m cxr.predict folder`` in ``notebooks/``.
+"""Answers for a reader's own pictures, or "cannot tell" and why: ``make predict FILES=folder``.
 
-Three files are written: a table (CSV), the same with the facts of the run (JSON), and a page to look at (HTML). Started
-again with the same folder and the same networks, only new and changed files are looked at. In the table alone a text
-that begins with ``=``, ``+``, ``-``, ``@``, a tab, a line break or an apostrophe has one more apostrophe before it, so
-that no spreadsheet takes the name of a file for a formula.
+It leaves a table (CSV), the same with the facts of the run (JSON), and a page to look at (HTML), named after the
+folder. Answers are kept in the cache, so that a run that was stopped goes on, and a second one looks at new and changed
+files only. In the table a text that a spreadsheet would take for a formula has an apostrophe before it.
 """
 
 import argparse
-import hashlib
+import base64
+import csv
+import io
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import BaseFileLock, FileLock, Timeout
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib import colormaps
+from PIL import Image
+from scipy import ndimage
 
-from . import answers, calibration, films, lungs, metrics, page, saliency
+from . import calibration, images, lungs, metrics, saliency
 from .backend import keras
 from .chain import Step
+from .keys import cache_key
 from .ood import OODDetector
-from .paths import Problem, cache_dir, command, display_path, resolve
-from .training import weights_sha256
+from .paths import ROOT, Problem, atomic_write, cache_dir, command, display_path, resolve
 
-COLUMNS = answers.COLUMNS
+COLUMNS = ["file", "answer", "probability", "agreement", "typicality", "reason"]
 CANNOT = "cannot tell"
 DESPITE = "despite the gate: "  # before an answer that was asked for where there should be none
 CHUNK = 64  # files that are looked at together, after which all is written
-FEW = 10  # of the files that are passed over, so many are named
-CODE = ("calibration", "images", "lungs", "ood", "predict")  # modules that an answer comes from
-NOTE = "Not a diagnostic device: trained on films of children of one hospital."
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # beginnings that get an apostrophe before them in the table
+CHILDREN, OTHERS = "films of children of one hospital", "the films of one data set"  # what networks were trained on
+EDGE = (0xE6, 0x9F, 0x00, 255)
 
 
 @dataclass
@@ -41,12 +46,15 @@ class Reader:
     """Everything that an answer needs."""
 
     ensemble: keras.Model  # one probability a picture and seed
-    detector: OODDetector  # what it refuses gets no answer
+    network: keras.Model  # the seed whose answer is given, for the heat map
+    detector: OODDetector  # what it declines gets no answer
     thresholds: np.ndarray  # shape (seeds,): from which probability on each seed calls a picture ill
     kept_seed: int  # the seed whose answer is given; the others say whether they agree
-    temperature: float  # of the kept seed (`calibration.scale`)
+    temperature: float = 1.0  # of the kept seed: its log-odds are divided by it
     names: Sequence[str] = ("normal", "pneumonia")  # what labels 0 and 1 are called
-    ages: tuple[float, float] = films.AGES  # youngest and oldest, as `films.read` wants them
+    ages: tuple[float, float] | None = None  # youngest and oldest that a DICOM header may name; None: any
+    least_agreement: float = 0.0  # share of the seeds that must give the same answer
+    trained_on: str = CHILDREN
     made_of: dict[str, str] = field(default_factory=dict)  # sha256 of the files it was loaded from, by name
 
     def __post_init__(self):
@@ -56,226 +64,271 @@ class Reader:
     def load(cls) -> "Reader":
         """From the artifacts of 03, 04 and 09; a Problem where one is missing or not what its notebook last wrote."""
         step = Step("00_own")
+        ensemble, network, finder = (
+            keras.models.load_model(step.path(f"{name}.keras"), compile=False)
+            for name in ("04_ensemble", "04_xray_classification_model", "03_lungs")
+        )
         seeds, facts = step.read("04_seeds.csv"), step.read("09_gate.json")
-        ensemble = keras.models.load_model(step.path("04_ensemble.keras"), compile=False)
-        finder = keras.models.load_model(step.path("03_lungs.keras"), compile=False)
         detector = OODDetector.load(step.path("09_gate.keras"), facts, finder)
-        settings = {name: facts[name] for name in ("kept_seed", "temperature", "names", "ages")}
-        return cls(ensemble, detector, seeds.threshold, **settings, made_of=step.reads)
-
-    @property
-    def size(self) -> int:
-        """Side of a picture, pixels."""
-        return self.ensemble.input_shape[1]
+        settings = {name: facts[name] for name in ("kept_seed", "temperature", "names", "ages", "least_agreement")}
+        trained_on = CHILDREN if step.dataset.get("kermany") else OTHERS
+        made_of = {name: sha256 for name, sha256 in step.reads.items() if name.endswith(".keras")}
+        return cls(ensemble, network, detector, seeds.threshold, **settings, trained_on=trained_on, made_of=made_of)
 
     @property
     def cut(self) -> float:
         """From which probability on, on the scale that is shown, the answer is the second name."""
         return float(calibration.scale(self.thresholds[self.kept_seed], self.temperature))
 
-    @property
-    def fingerprint(self) -> str:
-        """Of all that an answer depends on, but for the film: networks, settings and code."""
-        said = [self.made_of, weights_sha256(self.ensemble), self.thresholds.tolist(), self.kept_seed]
-        said += [self.temperature, self.names, [*self.ages]]
-        said += [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in CODE]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    def settings(self) -> dict:
+        """All that an answer depends on, but for films and code."""
+        names = ("kept_seed", "temperature", "names", "ages", "least_agreement", "made_of")
+        return {name: getattr(self, name) for name in names} | {"thresholds": self.thresholds.tolist()}
 
-    def __call__(
-        self, paths: Sequence[Path], top: Path | None = None, anyway: bool = False
-    ) -> tuple[pd.DataFrame, np.ndarray]:
+    def __call__(self, paths: Sequence[Path], top: Path | None = None, anyway: bool = False) -> tuple:
         """Look at each file; one that can't be read gets no answer, and the others do.
 
-        With `anyway`, a film that is refused gets an answer too, which begins with `DESPITE`, and keeps its reason.
+        With `anyway`, a film that is declined gets an answer too, which begins with `DESPITE`, and keeps its reason.
 
         Returns
         -------
         table : DataFrame, one row a file
-            ``file``, below `top`, or the folder that all have in common; ``answer`` (one of `names`, or cannot tell);
-            ``probability`` of label 1, its log-odds divided by the temperature; ``agreement``: share of the seeds that
-            give the same answer; ``typicality``: share of this hospital's validation films that are less typical, NaN
-            where the file can't be read; ``reason``: the first that was found why there should be no answer. It is
-            looked for in this order: readable, a frontal radiograph of a chest of a child, held upright, like those of
-            this hospital. Probability and agreement are NaN where there is no answer.
+            ``file``, below `top` or the folder they share; ``answer``; ``probability`` of label 1, calibrated;
+            ``agreement``: share of the seeds that give the same answer; ``typicality``: share of validation films that
+            are less typical; ``reason``: why there should be no answer, the first of: unreadable, what the header of
+            a DICOM file says, the gate, too few seeds agree. Probability and agreement are NaN without an answer.
         pixels : ndarray of uint8, shape (files, size, size)
             What the network saw; black where a file can't be read.
         """
-        pixels, reasons = np.zeros((len(paths), self.size, self.size), np.uint8), [""] * len(paths)
+        size = self.ensemble.input_shape[1]
+        pixels, reasons = np.zeros((len(paths), size, size), np.uint8), [""] * len(paths)
         readable = np.ones(len(paths), bool)
-        for i, film in enumerate(films.read_all(paths, self.size, self.ages)):
+        for i, film in enumerate(images.read_all(paths, size, self.ages)):
             if isinstance(film, Problem):
                 readable[i], reasons[i] = False, str(film).removeprefix(display_path(paths[i])).strip()
             else:
                 pixels[i], reasons[i] = film
-        if not paths:
-            return pd.DataFrame(columns=COLUMNS), pixels
-        top = top or Path(os.path.commonpath([path.parent for path in paths]))
-        table = pd.DataFrame({"file": [path.relative_to(top).as_posix() for path in paths]})
-        table["reason"] = [said or looks for said, looks in zip(reasons, self.detector.predict(pixels))]
         by_seed = metrics.predict(self.ensemble, pixels).reshape(len(paths), -1)
         called = by_seed >= self.thresholds
-        ill, passes = called[:, self.kept_seed], (table.reason == "").to_numpy()
+        ill = called[:, self.kept_seed]
+        agree, seeds = (called == ill[:, None]).sum(axis=1), called.shape[1]
+        few = [f"divides the networks: {count} of {seeds} agree" for count in agree]
+        divided = np.where(agree / seeds < self.least_agreement - 1e-3, few, "")
+        top = top or Path(os.path.commonpath([path.parent for path in paths]))
+        table = pd.DataFrame({"file": [path.relative_to(top).as_posix() for path in paths]})
+        looks = self.detector.predict(pixels) if len(paths) else []
+        table["reason"] = [header or gate or split for header, gate, split in zip(reasons, looks, divided)]
+        passes = (table.reason == "").to_numpy(bool)
         answered, answer = passes | readable & anyway, np.take(self.names, ill.astype(int)).astype(object)
         table["answer"] = np.where(passes, answer, np.where(answered, DESPITE + answer, CANNOT))
         probability = calibration.scale(by_seed[:, self.kept_seed], self.temperature)
         table["probability"] = np.where(answered, probability.round(4), np.nan)
-        table["agreement"] = np.where(answered, (called == ill[:, None]).mean(axis=1), np.nan)
+        table["agreement"] = np.where(answered, np.round(agree / seeds, 4), np.nan)
         table["typicality"] = np.where(readable, np.round(self.detector.typicality(pixels), 4), np.nan)
         return table[COLUMNS], pixels
 
-
-@dataclass
-class Explainer:
-    """What the page shows on a film besides its answer."""
-
-    network: keras.Model  # the kept one, as `saliency.gradcam` wants it
-    finder: keras.Model  # finds lungs, as `lungs.find` wants it
-    made_of: dict[str, str] = field(default_factory=dict)  # sha256 of the files it was loaded from, by name
-
-    @classmethod
-    def load(cls, reader: Reader) -> "Explainer":
-        """From the artifacts of 04, with the finder that `reader` has; a Problem as of `Reader.load`."""
-        step = Step("00_own")
-        network = keras.models.load_model(step.path("04_xray_classification_model.keras"), compile=False)
-        return cls(network, reader.detector.lung_network, step.reads)
-
-    def __call__(self, pixels: np.ndarray, table: pd.DataFrame, ill: str) -> tuple[np.ndarray, np.ndarray]:
+    def explain(self, pixels: np.ndarray, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Where the lungs are (bool), and what speaks for the answer (0 to 1), both of the shape of `pixels`.
 
-        `table` is that of `Reader`, and `ill` the name of label 1. Both are empty where there is no answer; the map is,
-        too, where the network leans to the other one and only its threshold decides.
+        Both are empty where there is no answer; the map also where the network leans to the other answer and only its
+        threshold decides.
         """
         fields, maps = np.zeros(pixels.shape, bool), np.zeros(pixels.shape, np.float32)
-        told = np.flatnonzero(table.probability.notna())
-        fields[told] = lungs.find(self.finder, pixels[told]) > 127
-        label = table.answer.str.removeprefix(DESPITE) == ill
-        judged = np.flatnonzero(table.probability.notna() & (label == (table.probability > 0.5)))
-        waiting = [judged] if len(judged) else []
-        while waiting:
-            part = waiting.pop()
-            try:
-                maps[part] = saliency.gradcam(self.network, pixels[part], label.to_numpy()[part])
-            except Problem:  # one of them has no map, so the halves are tried
-                waiting += [half for half in np.array_split(part, 2) if len(half)] if len(part) > 1 else []
+        answered = np.flatnonzero(table.probability.notna())
+        if len(answered) and self.detector.lung_network is not None:
+            fields[answered] = lungs.find(self.detector.lung_network, pixels[answered]) > 127
+        label = table.answer.str.removeprefix(DESPITE) == self.names[1]
+        leans = np.flatnonzero(table.probability.notna() & (label == (table.probability > 0.5)))
+        if len(leans):
+            heat = saliency.gradcam(self.network, pixels[leans], label.to_numpy()[leans], even=True)
+            maps[leans] = np.where((heat == 1).all(axis=(1, 2), keepdims=True), 0, heat)  # flat where nothing speaks
         return fields, maps
 
 
-def _rows(table: pd.DataFrame) -> list[dict]:
-    """The rows of a table as JSON has them: numbers to six figures, None where there is none."""
-    rows = metrics.or_none(table)
-    return [
-        {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
-        for row in rows  # type: ignore[union-attr]
-    ]
+def legible(name: str) -> str:
+    """`name` with characters that do not print, or are no text, written out: a line break as ``\\n``."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
-def _progress(done: int, total: int, started: float, before: int) -> None:
-    """How far it is, on the error stream: a bar on a terminal, else a line every 16 chunks."""
-    seconds = (time.monotonic() - started) / max(done - before, 1) * (total - done)
-    said = f"{done:,} of {total:,} files" + (f", about {seconds:.0f} s to go" if done < total else "")
-    if sys.stderr.isatty():
-        bar = "#" * (30 * done // total)
-        print(f"\r[{bar:<30}] {said:<50}", end="" if done < total else "\n", file=sys.stderr, flush=True)
-    elif done == total or (done - before) % (16 * CHUNK) == 0:
-        print(said, file=sys.stderr, flush=True)
+def counted(number: int, what: str) -> str:
+    """``1 file``, ``1,000 files``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _alone(target: Path) -> BaseFileLock:
-    """The lock of `target`, held: one command at a time writes it. A Problem where another one does."""
-    path = cache_dir() / f"predict_{hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:16]}.lock"
+def _encoded(pixels: np.ndarray, **options) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).resize((128, 128), Image.Resampling.BILINEAR).save(stream, "WEBP", **options)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def marks(lung: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """The edge of the lungs (bool) and a heat map (0 to 1), to lay over a film: uint8, (size, size, 4)."""
+    layer = np.asarray(colormaps["inferno"](heat) * 255).round().astype(np.uint8)
+    layer[..., 3] = (heat.clip(0, 1) * 0.6 * 255).round()
+    layer[lung & ~ndimage.binary_erosion(lung)] = EDGE
+    return layer
+
+
+def _cells(row: dict) -> list[str]:
+    """A row as the table has it."""
+    values = [row[name] for name in COLUMNS]
+    texts = [f"'{v}" if isinstance(v, str) and v.startswith(FORMULA) else v for v in values]
+    texts = ["" if v is None else v if isinstance(v, str) else f"{v:.6g}" for v in texts]
+    return [text.encode("utf-8", "backslashreplace").decode() for text in texts]
+
+
+def _csv(rows: Sequence[dict]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *map(_cells, rows)])
+    return stream.getvalue()
+
+
+@contextmanager
+def _writing(path: Path):
+    """An OSError while writing `path` becomes a Problem."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
-        lock.acquire()
-        return lock
-    except Timeout:
-        raise Problem(f"{display_path(target)} is being written by another make predict: wait for it to end.") from None
+        yield path
     except OSError as error:
-        remedy = "make the folder writable, or set CXR_CACHE_DIR to another one"
-        raise Problem(f"{display_path(path)} can't be written ({error.strerror}): {remedy}.") from None
+        remedy = "free the disk or make the place writable, or name another table with TO= (the cache: CXR_CACHE_DIR)"
+        why = f"{display_path(path)} can't be written ({error.strerror or error})"
+        raise Problem(f"{why}: {remedy}, and start again, which goes on from here.") from None
 
 
-def run(place: Path, target: Path, reader: Reader, explainer: Explainer, anyway: bool = False) -> answers.Answers:
-    """Look at the picture or the folder `place`, and write `target` (a CSV), and beside it the JSON and the page.
+def _write(path: Path, text: str) -> None:
+    with _writing(path), atomic_write(path) as unfinished:
+        unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))
 
-    Rows of an earlier run are kept where the file, the networks and `anyway` are the same (`answers.Answers`). Returns
-    the answers. A Problem where there is no picture, or a file can't be written. Stopped with Ctrl-C it leaves whole
-    files and passes the KeyboardInterrupt on.
-    """
-    place = resolve(place)
-    paths, top = films.collect(place), place if place.is_dir() else place.parent
-    own = {target.with_suffix(ending).resolve() for ending in (".csv", ".json", ".html")}
-    passed = [path for path in films.passed_over(place, paths) if path.resolve() not in own]
-    by_name = {path.relative_to(top).as_posix(): path for path in paths}
-    facts = {
-        "made_by": "make predict",
-        "note": NOTE,
-        "folder": display_path(place),
-        "folder_sha256": hashlib.sha256(os.fsencode(place.resolve())).hexdigest(),
-        "fingerprint": reader.fingerprint,
-        "networks": {name: of for name, of in (reader.made_of | explainer.made_of).items() if name.endswith(".keras")},
-        "names": [*reader.names],
-        "threshold": round(reader.cut, 4),
-        "temperature": reader.temperature,
-        "seeds": len(reader.thresholds),
-        "kept_seed": reader.kept_seed,
-        "ages": [*reader.ages],
-        "anyway": anyway,
-        "passed_over": {"count": len(passed), "first": [path.relative_to(top).as_posix() for path in passed[:FEW]]},
-    }
-    written = answers.Answers(target, facts, {name: answers.stamp(path) for name, path in by_name.items()})
-    if written.said:
-        print(written.said)
-    missing, before, started = written.missing, len(written.rows), time.monotonic()
-    if before:
-        print(f"{before:,} of {len(paths):,} files were answered before and have not changed: their answers are kept.")
+
+def _kept(path: Path) -> dict[str, dict]:
+    """Answers of earlier runs, a line of JSON each, by their stamp."""
+    with _writing(path):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = {}
+    for line in lines:
+        with suppress(ValueError):  # an empty line, or one that was cut short
+            entry = json.loads(line)
+            found[entry["stamp"]] = entry
+    return found
+
+
+def _stamp(path: Path) -> str:
+    """Path, size and time of the last change of a file."""
     try:
-        for start in range(0, len(missing), CHUNK):
-            names = missing[start : start + CHUNK]
-            table, pixels = reader([by_name[name] for name in names], top, anyway)
-            fields, maps = explainer(pixels, table, reader.names[1])
-            rows = [row | dict(zip(answers.STAMP, written.stamps[row["file"]])) for row in _rows(table)]
-            readable = pixels.any(axis=(1, 2)) | table.typicality.notna()
-            cards = [
-                page.card(answers.key(row), row, facts, film if there else None, *layers)
-                for row, film, there, *layers in zip(rows, pixels, readable, fields, maps)
-            ]
-            written.add(rows, cards)
-            _progress(before + start + len(names), len(paths), started, before)
-    finally:
-        written.close()
-    return written
+        found = path.stat()
+    except OSError:
+        return f"{path} gone"
+    return f"{path} {found.st_size} {found.st_mtime_ns}"
+
+
+def free_name(target: Path, kept: dict[str, dict]) -> Path:
+    """`target`, or the first of ``name (1).csv``, ... that is not there or holds kept answers only."""
+    known = {tuple(COLUMNS), *(tuple(_cells(entry["row"])) for entry in kept.values())}
+    for number in range(1000):
+        path = target.with_stem(f"{target.stem} ({number})") if number else target
+        if not any(path.with_suffix(ending).exists() for ending in (".csv", ".json", ".html")):
+            return path
+        try:
+            with open(path, encoding="utf-8", newline="") as stream:
+                if {*map(tuple, csv.reader(stream))} <= known:
+                    return path
+        except (OSError, ValueError, csv.Error):
+            continue
+    raise Problem(f"{display_path(target)} and a thousand names like it are taken: name another table with TO=.")
+
+
+def run(places: Sequence[str | Path], target: Path, reader: Reader, anyway: bool = False) -> tuple[Path, dict]:
+    """Look at pictures and folders, and write the table (a CSV), and beside it the JSON and the page.
+
+    Answers that are kept in the cache are not asked for again. Returns where the table is, and what the JSON holds. A
+    Problem where there is no picture, or a file can't be written.
+    """
+    found = [resolve(place) for place in places]
+    looked = [images.find(place) for place in found]
+    paths = sorted({path for inside, _ in looked for path in inside})
+    tops = [place if place.is_dir() else place.parent for place in found]
+    top = Path(os.path.commonpath(tops))
+    key = cache_key(reader.settings(), anyway, os.fspath(top), code=[Reader])
+    memory = cache_dir() / "answers" / f"{key}.jsonl"
+    kept = _kept(memory)
+    table = free_name(target, kept)
+    own = {table.with_suffix(ending).resolve() for ending in (".csv", ".json", ".html")}
+    passed = [path for _, others in looked for path in others if path.resolve() not in own]
+    stamps = {path: _stamp(path) for path in paths}
+    todo = [path for path in paths if stamps[path] not in kept]
+    if len(todo) < len(paths):
+        print(f"{len(paths) - len(todo):,} of {counted(len(paths), 'file')} have not changed: their answers are kept.")
+    for start in range(0, len(todo), CHUNK):
+        chunk = todo[start : start + CHUNK]
+        rows, pixels = reader(chunk, top, anyway)
+        entries = []
+        for path, row, film, lung, heat in zip(chunk, metrics.or_none(rows), pixels, *reader.explain(pixels, rows)):
+            readable, marked = row["typicality"] is not None, bool(lung.any() or heat.any())
+            pictures = {"film": _encoded(film, quality=80) if readable else "", "heat": bool(heat.any())}
+            pictures["marks"] = _encoded(marks(lung, heat), quality=40, alpha_quality=30) if marked else ""
+            entries.append({"stamp": stamps[path], "row": row, **pictures})
+        with _writing(memory), open(memory, "a", encoding="utf-8") as stream:
+            stream.write("\n" + "\n".join(map(json.dumps, entries)) + "\n")
+        kept |= {entry["stamp"]: entry for entry in entries}
+        _write(table, _csv([kept[stamps[path]]["row"] for path in paths if stamps[path] in kept]))
+        if len(todo) > CHUNK:
+            print(f"{start + len(chunk):,} of {counted(len(todo), 'file')}", file=sys.stderr, flush=True)
+    cards = [kept[stamps[path]] for path in paths]
+    answers = [card["row"]["answer"] for card in cards if card["row"]["probability"] is not None]
+    facts = {
+        "note": f"Not a diagnostic device: trained on {reader.trained_on}.",
+        "folder": display_path(found[0] if len(found) == 1 else top),
+        **reader.settings(),
+        "threshold": round(reader.cut, 4),
+        "seeds": len(reader.thresholds),
+        "anyway": anyway,
+        "passed_over": {"count": len(passed), "first": [os.path.relpath(path, top) for path in passed[:10]]},
+        "counts": {"files": len(cards), "answered": len(answers), "declined": len(cards) - len(answers)},
+        "by_answer": {answer: answers.count(answer) for answer in sorted({*answers})},
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "rows": [card["row"] for card in cards],
+    }
+    jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    jinja.loader = FileSystemLoader(Path(__file__).parent)
+    jinja.filters |= {"legible": legible, "count": counted}
+    _write(table.with_suffix(".html"), jinja.get_template("predictions.html.j2").render(facts=facts, cards=cards))
+    _write(table.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    _write(table, _csv(facts["rows"]))
+    return table, facts
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command behind ``make predict``."""
     parser = argparse.ArgumentParser(prog="make predict", description=__doc__.splitlines()[0])
-    parser.add_argument("place", help="a picture, or a folder of pictures")
-    parser.add_argument("--to", type=Path, default=Path("predictions.csv"), help="the table of answers, a .csv")
-    parser.add_argument("--anyway", action="store_true", help="answer even what the gate refuses, and mark it")
+    parser.add_argument("places", nargs="+", help="pictures, or folders of pictures")
+    parser.add_argument("--to", help="the table of answers, a .csv; without it, named after the folder")
+    parser.add_argument("--anyway", action="store_true", help="answer even what the gate declines, and mark it")
     options = parser.parse_args(arguments)
-    films.collect(options.place)  # before the networks are loaded, which takes a while
-    answers.check(options.to)
-    lock = _alone(options.to)
+    places = []
+    for place in options.places:  # make passes all of them in one text
+        parts = place.split()
+        several = not resolve(place).exists() and all(resolve(part).exists() for part in parts)
+        places += parts if several else [place]
+    for place in places:
+        images.find(place)  # before the networks are loaded, which takes a while
+    first = resolve(places[0]).resolve()
+    target = resolve(options.to) if options.to else ROOT / f"{first.name if first.is_dir() else first.stem}_answers.csv"
+    if target.suffix.lower() != ".csv" or target.is_dir():
+        raise Problem(f"{display_path(target)} is no name of a table: let TO= end in .csv.")
     try:
-        reader = Reader.load()
-        written = run(options.place, options.to, reader, Explainer.load(reader), options.anyway)
+        table, facts = run(places, target, Reader.load(), options.anyway)
     except KeyboardInterrupt:
         print("\nStopped. Nothing is lost: the same command goes on after the last file written.", file=sys.stderr)
         sys.exit(130)
-    finally:
-        lock.release()
-    table = pd.DataFrame([written.rows[name] for name in written.stamps])[COLUMNS]
-    table["file"] = table.file.map(page.legible)
-    print(table.astype(object).fillna("").to_string(index=False, max_rows=40))
-    if count := written.facts["passed_over"]["count"]:
-        few = [page.legible(name) for name in written.facts["passed_over"]["first"]]
-        print(f"Passed over: {page.counted(count, 'file')} ({', '.join(few)}{', ...' if count > len(few) else ''}).")
-    counts = written.counts
-    print(
-        f"{options.to} written, with {written.data.name} and {written.page.name}: "
-        f"{page.counted(counts['files'], 'file')}, {counts['declined']:,} of them: {CANNOT}. {NOTE}"
-    )
+    rows = pd.DataFrame(facts["rows"])[COLUMNS]
+    rows["file"] = rows.file.map(legible)
+    print(rows.astype(object).fillna("").to_string(index=False, max_rows=40))
+    if count := facts["passed_over"]["count"]:
+        few = [legible(name) for name in facts["passed_over"]["first"]]
+        print(f"Passed over: {counted(count, 'file')} ({', '.join(few)}{', ...' if count > len(few) else ''}).")
+    counts = facts["counts"]
+    print(f"{display_path(table)} written, with {table.stem}.json and {table.stem}.html: ", end="")
+    print(f"{counted(counts['files'], 'file')}, {counts['declined']:,} of them: {CANNOT}. {facts['note']}")
 
 
 if __name__ == "__main__":

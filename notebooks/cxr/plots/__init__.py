@@ -2,8 +2,7 @@
 
 # ruff: noqa: F401 (notebooks say plots.roc, whatever the module)
 
-from .dataset import baselines, class_balance, densities, flow, letters, shift, sizes
-from .elsewhere import answers, apart, learning, operating, refusals, verdicts, would_say
+from .elsewhere import verdicts
 from .evaluation import confusion, reliability, same_lungs, swap
 from .heatmaps import attention, heat, passage
 from .networks import ablation, by_class, curves, seed_points, sizes_and_scores

@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..paths import data_dir
+
 BLUE, VERMILION, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#767676"
 BY_LABEL = {0: BLUE, 1: VERMILION}
 DOTTED: dict = {"color": GRAY, "linestyle": ":", "linewidth": 1}  # a line to compare with
@@ -35,7 +37,11 @@ def on_page(figure: Figure, colors: int = 128) -> str:
     visibly, as in a heat map, it has 256 or all; files that are saved keep all.
     """
     full, page = BytesIO(), BytesIO()
+    style, sample = dict(fontsize=11, color="crimson", weight="bold", va="top"), (data_dir() / "sample.json").is_file()
+    marks = [figure.text(0, 1, "SAMPLE", **style)] if sample else []
     figure.savefig(full, format="png", bbox_inches="tight")
+    for mark in marks:
+        mark.remove()
     drawn = Image.open(full).convert("RGB")
     chosen = drawn
     for count, method, most in ((colors, Image.Quantize.MAXCOVERAGE, 1), (256, Image.Quantize.MEDIANCUT, 2)):
