@@ -14,6 +14,7 @@ from cxr.paths import ROOT
 NOT_YET = {"04", "07", "08"}  # written for other bounds; they are retrained, and then written again
 CELLS = {"01": 24, "02": 40, "03": 44, "04": 44, "05": 44, "06": 34, "07": 36, "08": 32, "09": 36, "10": 26}  # at most
 WORDS = {"02": 1500, "05": 1500}  # of prose, at most; 1,200 on the others
+LINES = {"05": 300}  # of code, at most; 260 on the others
 FILLERS = r"\banew\b|\bthe ill\b|no child meets|which is kind|only just did|and their rows|its picture:|of once\b"
 
 
@@ -123,7 +124,7 @@ def figures(nb):
 def test_a_page_is_short(page):
     assert len(page.cells) <= CELLS[page.number]
     assert words(page.prose) <= WORDS.get(page.number, 1200), words(page.prose)
-    assert sum(len(cell.source.splitlines()) for cell in code_cells(page)) <= 260
+    assert sum(len(cell.source.splitlines()) for cell in code_cells(page)) <= LINES.get(page.number, 260)
 
 
 def test_most_code_shows_something_and_the_first_figure_comes_early(page):
