@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--set", default="", help='parameters, such as "SEEDS=1 EPOCHS=12"')
     options = parser.parse_args(arguments)
     wanted = settings(options.set)
-    folder = download.ensure() if options.download else download.find()
+    folder = download.ensure(sample=False) if options.download else download.find()
     os.environ["CHEST_XRAY_DIR"] = str((folder or ROOT / "chest_xray" / "sample").resolve())
     sample = (Path(os.environ["CHEST_XRAY_DIR"]) / "sample.json").exists()
     notebooks = choose(options.notebooks, CORE[:4] if wanted and not sample else CORE)
