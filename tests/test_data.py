@@ -4,10 +4,12 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import struct
 import warnings
 import zlib
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,20 +61,14 @@ def exif(orientation):
 
 
 WHOLE = encoded(FILM)
-NAMES = [
-    f"train/NORMAL/{'NORMAL2-' * (i > 4)}IM-{i:04d}-0001{end}.jpeg" for i in range(8) for end in ("", "-1")[: 1 + i % 2]
-]
-NAMES += [
-    f"train/PNEUMONIA/person{i}_{('bacteria', 'virus')[i % 2]}_{i * 3 + k}.jpeg"
-    for i in range(12)
-    for k in range(1 + i % 3)
-]
+NAMES = [f"train/NORMAL/IM-{i:04d}-0001{end}.jpeg" for i in range(8) for end in ("", "-1")[: 1 + i % 2]]
+KINDS = ("bacteria", "virus")
+NAMES += [f"train/PNEUMONIA/person{i}_{KINDS[i % 2]}_{i * 3 + k}.jpeg" for i in range(12) for k in range(1 + i % 3)]
 NAMES += [f"test/NORMAL/IM-{i:04d}-0001.jpeg" for i in range(100, 104)]
 NAMES += [f"test/PNEUMONIA/person{i}_virus_{i}.jpeg" for i in range(101, 106, 2)]
 NAMES += ["val/NORMAL/IM-0900-0001.jpeg", "val/PNEUMONIA/person900_bacteria_1.jpeg"]
 SET = {name: encoded(noise(name)) for name in NAMES}
 SOME, OTHER = "train/NORMAL/IM-0002-0001.jpeg", "train/PNEUMONIA/person3_virus_9.jpeg"
-assert {SOME, OTHER} <= set(SET)
 
 
 def put(folder, files):
@@ -86,14 +82,11 @@ def put(folder, files):
 
 def contents(folder):
     """Everything below `folder`, hidden files too: names to bytes, targets of links, None for folders."""
-    return {
-        path.relative_to(folder).as_posix(): os.readlink(path)
-        if path.is_symlink()
-        else path.read_bytes()
-        if path.is_file()
-        else None
-        for path in sorted(folder.rglob("*"))
-    }
+
+    def what(path):
+        return os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+
+    return {path.relative_to(folder).as_posix(): what(path) for path in sorted(folder.rglob("*"))}
 
 
 @contextmanager
@@ -107,7 +100,6 @@ def refused(*named, keeping):
         assert part in message
     assert message.endswith(".") and not re.search(r"[.!?] +[A-Z]|\n|Traceback|Errno|object at 0x|\(None\)", message)
     assert not re.search(r"(?<![\w.])/\w", message), f"a path of this machine in: {message}"
-    assert caught.value._render_traceback_() == [f"Problem: {message}"]
     message.encode()  # Jupyter can send nothing else
     assert [contents(folder) for folder in keeping] == before
 
@@ -116,12 +108,8 @@ def refused(*named, keeping):
 def world(tmp_path, monkeypatch):
     """A data folder that is in order, its manifest as an earlier run left it in the results, and an empty cache."""
     place = SimpleNamespace(**{name: tmp_path / name for name in ("xrays", "results", "cache", "elsewhere")})
-    for variable, folder in (
-        ("CHEST_XRAY_DIR", place.xrays),
-        ("CXR_RESULTS_DIR", place.results),
-        ("CXR_CACHE_DIR", place.cache),
-    ):
-        monkeypatch.setenv(variable, str(folder))
+    for variable, name in zip(("CHEST_XRAY_DIR", "CXR_RESULTS_DIR", "CXR_CACHE_DIR"), ("xrays", "results", "cache")):
+        monkeypatch.setenv(variable, str(tmp_path / name))
     put(place.xrays, SET)
     for folder in (place.cache, place.elsewhere):
         folder.mkdir()
@@ -129,9 +117,6 @@ def world(tmp_path, monkeypatch):
     step.write("01_manifest.csv", "path\nearlier\n")
     step.done()
     return place
-
-
-# --- what a survey says --------------------------------------------------------------------------------------
 
 
 def test_the_manifest_describes_every_file(world):
@@ -143,7 +128,6 @@ def test_the_manifest_describes_every_file(world):
     expected |= dict(width=WIDE, height=HIGH, mode="L", bytes=len(SET[OTHER]))
     assert row == expected | {"sha256": hashlib.sha256(SET[OTHER]).hexdigest()}
     assert list(table.label) == [int("PNEUMONIA" in name) for name in sorted(files)]
-    assert set(table.folder) == {"train", "val", "test"}
 
 
 def test_the_manifest_comes_back_from_its_file_unchanged(world):
@@ -160,18 +144,15 @@ def test_the_manifest_comes_back_from_its_file_unchanged(world):
     assert again.patient.map(type).eq(str).all()
 
 
-@pytest.mark.parametrize("normal, other", [("NORMAL", "PNEUMONIA"), ("normal", "diseased"), ("Normal", "a 肺炎")])
+@pytest.mark.parametrize("normal, other", [("normal", "diseased"), ("Normal", "a 肺炎")])
 def test_normal_is_0_whatever_the_other_class_is_called(world, normal, other):
-    for part in ("train", "val", "test"):
-        (world.xrays / part / "NORMAL").rename(world.xrays / part / "1")
-        (world.xrays / part / "PNEUMONIA").rename(world.xrays / part / other)
-        (world.xrays / part / "1").rename(world.xrays / part / (normal if part != "test" else normal.upper()))
-        (world.xrays / part).rename(world.xrays / part.capitalize())  # as other sets spell it
+    rename(world.xrays, "PNEUMONIA", other)
+    rename(world.xrays, "NORMAL", "1")
+    rename(world.xrays, "1", normal)
+    (world.xrays / "test").rename(world.xrays / "Test")  # as other sets spell it
     table = data.survey(world.xrays)
-    assert set(table.class_name[table.label == 1]) == {other}
-    assert set(table.class_name[table.label == 0]) == {normal, normal.upper()}
-    assert len(table) == len(SET) and (table.subtype[table.label == 0] == "normal").all()
-    assert set(table.folder) == {"train", "val", "test"} and table.path[0].startswith("Test/")
+    assert list(data.class_names(table)) == [normal, other] and len(table) == len(SET)
+    assert (table.subtype[table.label == 0] == "normal").all() and set(table.folder) == {"train", "val", "test"}
 
 
 def test_three_class_folders_are_normal_or_not_and_which(world):
@@ -179,55 +160,34 @@ def test_three_class_folders_are_normal_or_not_and_which(world):
     names = [f"{part}/COVID 19/{part}{i}_coronavirus.jpeg" for part in ("train", "test") for i in range(4)]
     table = data.survey(put(world.xrays, {name: encoded(noise(name)) for name in names}))
     assert list(data.class_names(table)) == ["NORMAL", "COVID 19 or PNEUMONIA"]
-    assert dict(table.groupby("class_name").subtype.first()) == {
-        "COVID 19": "covid 19",
-        "NORMAL": "normal",
-        "PNEUMONIA": "pneumonia",
-    }
-    assert table.groupby("class_name").label.max().tolist() == [1, 0, 1]
+    assert set(table.class_name + table.subtype) == {"COVID 19covid 19", "NORMALnormal", "PNEUMONIApneumonia"}
 
 
-# --- folders that are refused --------------------------------------------------------------------------------
+def remove(folder, *parts):
+    for part in parts or ("train", "val", "test"):
+        shutil.rmtree(folder / part)
 
 
-def remove(path):
-    if path.is_dir() and not path.is_symlink():
-        for child in path.iterdir():
-            remove(child)
-        path.rmdir()
-    else:
-        path.unlink()
+def empty(folder, *parts):
+    remove(folder, *parts)
+    for part in parts or ("train", "val", "test"):
+        (folder / part).mkdir()
 
 
-def empty(path):
-    for child in path.iterdir():
-        remove(child)
+def rename(folder, old, new):
+    for part in ("train", "val", "test"):
+        (folder / part / old).rename(folder / part / new)
 
 
-def change(part, old, new):
-    return lambda x: [(x / p / old).rename(x / p / new) for p in part.split()]
-
-
-ADD = "put the images of this class"
 FOLDERS = {
-    "no data folder": (lambda x: remove(x), "xrays", "CHEST_XRAY_DIR"),
-    "a file in its place": (lambda x: (remove(x), x.write_text("")), "xrays", "CHEST_XRAY_DIR"),
-    "nothing in it": (empty, "no train/ and no test/", "CHEST_XRAY_DIR"),
-    "no test folder": (lambda x: remove(x / "test"), "no test/", "films of every fifth patient", "CHEST_XRAY_DIR"),
-    "one level too deep": (lambda x: (x / "test").rename(x / "train/test"), "no test/", "CHEST_XRAY_DIR"),
-    "no classes": (lambda x: [empty(x / p) for p in ("train", "val", "test")], "(none)", "two at least"),
-    "one class": (lambda x: [remove(x / p / "NORMAL") for p in ("train", "val", "test")], "pneumonia:", "two at least"),
-    "none called normal": (
-        change("train val test", "NORMAL", "healthy"),
-        "healthy, pneumonia",
-        "one of them called normal",
-    ),
-    "third class in train only": (lambda x: put(x, {"train/COVID/1.jpeg": WHOLE}), "test/covid", ADD),
-    "empty class": (lambda x: empty(x / "train/PNEUMONIA"), "train/PNEUMONIA", ADD),
-    "class missing in test": (lambda x: remove(x / "test/NORMAL"), "test/normal", ADD),
-    "class of other files": (lambda x: (empty(x / "test/NORMAL"), put(x, {"test/NORMAL/1.gif": WHOLE})), ".jpeg", ADD),
+    "no data folder": (lambda x: shutil.rmtree(x), "xrays", "CHEST_XRAY_DIR"),
+    "no test folder": (lambda x: remove(x, "test"), "no train/ and test/", "CHEST_XRAY_DIR"),
+    "no classes": (empty, "(none)", "two at least"),
+    "one class": (lambda x: remove(x, "train/NORMAL", "val/NORMAL", "test/NORMAL"), "pneumonia:", "two at least"),
+    "none called normal": (lambda x: rename(x, "NORMAL", "healthy"), "healthy, pneumonia", "one of them called normal"),
+    "third class in train only": (lambda x: put(x, {"train/COVID/1.jpeg": WHOLE}), "test/covid", "put the images"),
+    "empty class": (lambda x: empty(x, "train/PNEUMONIA"), "train/PNEUMONIA", "put the images of this class"),
     "class in two spellings": (lambda x: put(x, {"train/Normal/1.jpeg": WHOLE}), "NORMAL/ and Normal/", "merge"),
-    "train in two spellings": (lambda x: put(x, {"Train/NORMAL/1.jpeg": WHOLE}), "Train/ and train/", "merge"),
 }
 
 
@@ -239,28 +199,15 @@ def test_a_folder_that_is_no_data_set_is_refused(world, case):
         data.survey(world.xrays)
 
 
-# --- files that are refused ----------------------------------------------------------------------------------
-
-
-def flipped(content):
-    """One bit inside the compressed picture of a PNG turned over; its checksum shows it."""
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
-
-
 FRAMES = [Image.fromarray(noise(str(i))) for i in range(3)]
-PNG, PROGRESSIVE = encoded(FILM, "PNG"), encoded(FILM, progressive=True)
 FILES = {
     "zero bytes": ("a.jpeg", b"", "0 bytes"),
     "JPEG cut at 50%": ("a.jpeg", WHOLE[: len(WHOLE) // 2], "damaged (image file is truncated"),
-    "progressive JPEG cut at 95%": ("a.jpg", PROGRESSIVE[: len(PROGRESSIVE) * 95 // 100], "damaged (image file"),
-    "PNG with a flipped bit": ("a.png", flipped(PNG), "damaged (broken"),
     "web page": ("a.jpeg", b"<!DOCTYPE html><html><title>Login</title></html>" * 40, "not a picture"),
     "GIF named .jpeg": ("a.jpeg", encoded(FILM, "GIF"), "GIF picture under the name of a JPEG"),
-    "PNG named .jpeg": ("a.jpeg", PNG, "PNG picture under the name of a JPEG"),
-    "animated PNG": ("a.png", encoded(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]), "3 pictures"),
-    "DICOM named .jpeg": ("a.jpeg", dicom(), "DICOM picture under the name of a JPEG"),
+    "PNG named .jpeg": ("a.jpeg", encoded(FILM, "PNG"), "PNG picture under the name of a JPEG"),
     "JPEG named .dcm": ("a.dcm", WHOLE, "JPEG picture under the name of a DICOM"),
+    "animated PNG": ("a.png", encoded(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]), "3 pictures"),
     "DICOM without an ending, cut": ("IM0001", dicom()[:-100], "IM0001 is damaged"),
     "1 x 1": ("a.jpeg", encoded(noise("", (1, 1))), "1x1 pixels"),
 }
@@ -270,40 +217,16 @@ FILES = {
 def test_a_file_that_is_no_whole_picture_is_named(world, case):
     name, content, what = FILES[case]
     put(world.xrays, {f"test/PNEUMONIA/{name}": content})
-    with refused(
-        f"test/PNEUMONIA/{name}",
-        what,
-        "xrays",
-        "replace or delete it",
-        "01_download.ipynb",
-        keeping=[world.results, world.xrays, world.cache],
-    ):
+    kept = [world.results, world.xrays, world.cache]
+    with refused(f"test/PNEUMONIA/{name}", what, "replace or delete it", "01_download.ipynb", keeping=kept):
         data.survey(world.xrays)
 
 
-def link(world, name, target):
-    (world.xrays / name).symlink_to(target)
-
-
-ODD_ENTRIES = {
-    "link that leaves the data folder": (
-        lambda w: (put(w.elsewhere, {"b.jpeg": WHOLE}), link(w, "test/NORMAL/a.jpeg", w.elsewhere / "b.jpeg")),
-        "link to a file outside",
-    ),
-    "link by .. that leaves it": (
-        lambda w: (put(w.elsewhere, {"b.jpeg": WHOLE}), link(w, "test/NORMAL/a.jpeg", "../../../elsewhere/b.jpeg")),
-        "link to a file outside",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", ODD_ENTRIES)
-def test_an_entry_that_is_no_file_of_the_folder_is_named(world, case):
-    make, what = ODD_ENTRIES[case]
-    make(world)
-    with refused(
-        "test/NORMAL/a.jpeg", what, "replace or delete it", "01_download.ipynb", keeping=[world.results, world.xrays]
-    ):
+@pytest.mark.parametrize("target", ["{}/elsewhere/b.jpeg", "../../../elsewhere/b.jpeg"])
+def test_a_link_that_leaves_the_data_folder_is_named(world, target):
+    put(world.elsewhere, {"b.jpeg": WHOLE})
+    (world.xrays / "test/NORMAL/a.jpeg").symlink_to(target.format(world.elsewhere.parent))
+    with refused("test/NORMAL/a.jpeg is a link", "replace or delete it", keeping=[world.results, world.xrays]):
         data.survey(world.xrays)
 
 
@@ -324,33 +247,17 @@ def test_a_picture_beyond_pillows_limit_is_named(world, monkeypatch):
         data.survey(world.xrays)
 
 
-# --- files that are in order ---------------------------------------------------------------------------------
-
-
-def with_raw_exif(content, tiff):
-    """A JPEG with `tiff` as its EXIF block, however odd."""
-    block = b"Exif\0\0" + tiff
-    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + content[2:]
-
-
-# The picture is whole: a block beside it that Pillow can't read is no reason to stop.
-ODD_EXIF = with_raw_exif(encoded(FILM, dpi=(72, 72)), b"MM\xff*\0\0\0\x08\0\0\0\0\0\0")
+ODD = b"Exif\0\0MM\xff*\0\0\0\x08\0\0\0\0\0\0"  # a block that Pillow can't read; the picture beside it is whole
+ODD_EXIF = WHOLE[:2] + b"\xff\xe1" + struct.pack(">H", len(ODD) + 2) + ODD + WHOLE[2:]
 FINE = {
     "CMYK JPEG": ("a.jfif", encoded(Image.fromarray(FILM).convert("CMYK")), "CMYK", (400, 300)),
-    "16-bit PNG": ("a.PNG", encoded(FILM.astype(np.uint16) * 257, "PNG"), "I;16", (400, 300)),
     "palette PNG": ("a.png", encoded(Image.fromarray(FILM).convert("P"), "PNG"), "P", (400, 300)),
     "PNG with alpha": ("a.png", encoded(Image.fromarray(FILM).convert("LA"), "PNG"), "LA", (400, 300)),
     "turned JPEG": ("a.jpeg", encoded(FILM, exif=exif(6)), "L", (300, 400)),
     "JPEG with odd EXIF": ("a.jpeg", ODD_EXIF, "L", (400, 300)),
-    "spaces and letters of the world": ("Röntgen 胸部 (1) №2.jpeg", WHOLE, "L", (400, 300)),
-    "the longest name": ("n" * 250 + ".jpeg", WHOLE, "L", (400, 300)),
+    "the longest name": ("Röntgen 胸部 (1)" + "n" * 225 + ".jpeg", WHOLE, "L", (400, 300)),
     "deep folders": ("/".join(["d" * 60] * 12) + "/a.jpeg", WHOLE, "L", (400, 300)),
-    "DICOM with an odd header": (
-        "1.2.840.113",
-        dicom(PatientAge="odd", AcquisitionDate="?"),
-        "MONOCHROME2",
-        (400, 300),
-    ),
+    "odd DICOM": ("1.2.840.113", dicom(PatientAge="odd", AcquisitionDate="?"), "MONOCHROME2", (400, 300)),
 }
 
 
@@ -375,12 +282,9 @@ def test_a_whole_picture_of_any_kind_goes_through(world, case):
 PASSED = {
     "train/NORMAL/notes.txt": "train/NORMAL/notes.txt",
     "train/PNEUMONIA/masks/a.jpeg": "train/PNEUMONIA/masks",
-    "train/PNEUMONIA/CHNCXR_0001_1_mask.png": "train/PNEUMONIA/CHNCXR_0001_1_mask.png",
     "train/Masks/a.jpeg": "train/Masks",
-    "train/a.jpeg": "train/a.jpeg",
 }
 JUNK = ["train/NORMAL/Thumbs.db", "train/NORMAL/._IM-0001-0001.jpeg", "__MACOSX/train/NORMAL/a.jpeg", "README.md"]
-JUNK += ["train/__MACOSX/NORMAL/a.jpeg", "train/NORMAL/.ipynb_checkpoints/a.jpeg", "test/NORMAL/.Trash-1/a.jpeg"]
 
 
 @pytest.mark.parametrize("junk", [*PASSED, *JUNK])
@@ -402,37 +306,27 @@ def test_whole_folders_may_lie_on_another_disk_but_not_sub_folders_of_a_class(wo
     assert capsys.readouterr().out.endswith("train/NORMAL/more\n" if "more" in linked else "more/x.txt\n")
 
 
-# --- whose films ---------------------------------------------------------------------------------------------
-
 PATIENTS = {  # by layout: paths below the data folder, whose first two parts are no matter, and the patients
     "Kaggle": (
         ["person1_virus_3", "person1_virus_4", "person1_bacteria_5", "IM-0115-0001", "NORMAL2-IM-0115-0001"],
         ["person1_virus", "person1_virus", "person1_bacteria", "IM-0115", "NORMAL2-IM-0115"],
     ),
-    "a folder a patient": (
-        ["A/IM-0003-0001", "A/IM-0004-0001", "B/IM-0003-0001", "B/2/IM-0003-0001"],
-        ["A", "A", "B", "B"],
-    ),
+    "a folder a patient": (["A/IM-0003-1", "A/IM-0004-1", "B/IM-0003-1", "B/2/IM-0003-1"], ["A", "A", "B", "B"]),
     "the same below images": (["images/A/1", "images/A/2", "images/B/1"], ["A", "A", "B"]),
-    "all in images": (["images/COVID-1", "images/COVID-2"], None),
     "two large batches": ([f"batch{i % 2}/{i}" for i in range(60)], None),
     "exported without folders": (["IM-0003-0001", "IM-0003-0002"], None),
     "NIH": (["00000013_005", "00000013_006", "20240613_005"], ["00000013", "00000013", None]),
     "CheXpert": (["patient00001/study1/view1_frontal", "patient00001/study2/view1_frontal"], ["patient00001"] * 2),
     "MIMIC": (["p10/p10000032/s50414267/02aa", "p10/p10000032/s53189527/e084"], ["p10000032"] * 2),
-    "names": (["a", "b"], None),
 }
 
 
 @pytest.mark.parametrize("case", PATIENTS)
 def test_whose_a_film_is(case):
     inside, expected = PATIENTS[case]
-    inside = pd.Series(inside) + ".png"
-    paths = "train/ill/" + inside
-    found = data.patients(paths, inside).tolist()
-    own = paths.str.removesuffix(".png")
+    own = "train/ill/" + pd.Series(inside)
+    found = data.patients(own + ".png", pd.Series(inside) + ".png").tolist()
     assert found == [one or path for one, path in zip(expected or [None] * len(own), own)]
-    assert data.is_kermany(inside) == (case == "Kaggle")
 
 
 def test_training_folders_of_dicom_name_their_patients_and_the_manifest_does_not(world):
@@ -463,11 +357,9 @@ def test_files_that_do_not_say_whose_they_are_are_warned_of(world, capsys):
     data.split(data.survey(world.xrays))
     assert "WARNING" not in capsys.readouterr().out
     (world.xrays / OTHER).rename(world.xrays / "train/PNEUMONIA/a.jpeg")
-    table, total = data.survey(world.xrays), sum(name.startswith("train") for name in SET)
+    table = data.survey(world.xrays)
     printed = capsys.readouterr().out
-    assert (
-        f"WARNING: 1 of the {total} files in train/ don't say whose they are" in printed and "metadata.csv" in printed
-    )
+    assert "WARNING: 1 of the" in printed and "metadata.csv" in printed
     data.split(table)
     assert capsys.readouterr().out == printed
 
@@ -492,23 +384,19 @@ def test_metadata_says_whose_films_they_are(world, capsys):
 
 
 def test_the_data_set_is_named(world):
-    kaggle = "paultimothymooney/chest-xray-pneumonia"
-
     def named():
         return data.describe(data.survey(world.xrays), world.xrays)
 
-    expected = {"sample": False, "kermany": True, "images": len(SET)}
-    assert named() == {"name": f"{kaggle}, copy resized to {WIDE}x{HIGH} pixels"} | expected
+    kaggle = "paultimothymooney/chest-xray-pneumonia"
+    expected = {"name": f"{kaggle}, copy resized to {WIDE}x{HIGH} pixels", "sample": False, "kermany": True}
+    assert named() == expected | {"images": len(SET)}
     put(world.xrays, {SOME: WHOLE})
-    assert named() == {"name": kaggle} | expected
+    assert named()["name"] == kaggle
     put(world.xrays, {data.SAMPLE: b"{}"})
-    assert named() == {"name": f"sample of {kaggle}"} | expected | {"sample": True}
+    assert named()["name"] == f"sample of {kaggle}" and named()["sample"]
     (world.xrays / data.SAMPLE).unlink()
     renamed(world.xrays)
-    assert named() == {"name": "folder xrays"} | expected | {"kermany": False}
-
-
-# --- films of another hospital -------------------------------------------------------------------------------
+    assert named()["name"] == "folder xrays" and not named()["kermany"]
 
 
 def films(folder, *names):
@@ -516,10 +404,8 @@ def films(folder, *names):
 
 
 LAYOUTS = {
-    "normal alone": (["normal/a.png", "normal/b.png"], {"normal": 0}),
-    "ill alone": (["tuberculosis/a.png", "tuberculosis/b.png"], {"tuberculosis": 1}),
     "many": (["Normal/a.png", "virus/a.png", "covid/a.png"], {"Normal": 0, "covid": 1, "virus": 1}),
-    "no classes": (["a.png", "b.png", "c.png"], {}),
+    "ill alone": (["tuberculosis/a.png", "tuberculosis/b.png"], {"tuberculosis": 1}),
     "no classes, a folder in it": (["a.png", "b.png", "more/c.png"], {}),
     "images without classes": (["images_001/a.png", "images_002/a.png"], {}),
     "radiography set with masks": (["COVID/images/a.png", "Normal/images/a.png"], {"COVID": 1, "Normal": 0}),
@@ -543,26 +429,24 @@ def test_what_can_not_be_read_is_set_aside_with_its_reason(tmp_path):
     read, pixels, broken = data.read_films(data.list_folder(tmp_path), tmp_path, 64, ages=(1, 5))
     assert pixels.shape == (3, 64, 64) and (pixels.std(axis=(1, 2)) > 5).all() and list(read.index) == [0, 1, 2]
     assert list(broken.path) == ["ill/no.png"] and "not a picture" in broken.reason[0]
-    assert read.set_index("path").reason.str.contains("another age").to_dict() == dict(
-        zip(read.path, read.path == "ill/IM1")
-    )
+    assert read.path[read.reason.str.contains("another age")].tolist() == ["ill/IM1"]
     put(tmp_path / "bad", {"a.png": b"x", "b.png": b"y"})
     with pytest.raises(Problem, match="no film that can be read .2 files can't.*not a picture"):
         data.read_films(data.list_folder(tmp_path / "bad"), tmp_path / "bad", 64)
 
 
+PATHS = ["ill/a.png", "ill/b.png", "normal/c.png"]
 CSVS = {
     "in it, by path": ("metadata.csv", "path,patient\nill/a.png,7\nill/b.png,7\nnormal/c.png,8\n", ["7", "7", "8"]),
     "by name, no ending": ("list.csv", "image_id,patient_id\na,x\nb,y\nc,x\n", ["x", "y", "x"]),
     "as NIH writes it": ("Data.csv", "Image Index,Patient ID,View Position\na.png,1,PA\nz.png,2,AP\n", ["1"]),
     "other columns too": ("metadata.csv", "File,Patient,view,age\nill/a.png,1,ap,44\nill/b.png,2,pa,3\n", ["1", "2"]),
     "beside it": ("../data.csv", "file,patient\nfilms/ill/a.png,1\nfilms/ill/b.png,1\nelsewhere/q.png,3\n", ["1", "1"]),
-    "zeros kept": ("metadata.csv", "path,patient\nill/a.png,007\nill/b.png,7\n", ["007", "7"]),
     "a table of something else": ("notes.csv", "day,rain\n1,2\n", []),
     "beside it, of others": ("../data.csv", "file,patient\nother/ill/a.png,1\n", []),
     "very long": (
         "metadata.csv",
-        "path,patient\n" + "".join(f"{i}.png,{i}\n" for i in range(150_000)) + "c,9\na,9\n",
+        "path,patient\n" + "\n".join(f"{i}.png,{i}" for i in range(150_000)) + "\na,9\n",
         ["9"],
     ),
 }
@@ -570,23 +454,19 @@ CSVS = {
 
 @pytest.mark.parametrize("name, text, expected", CSVS.values(), ids=CSVS)
 def test_a_csv_says_whose_the_films_are(tmp_path, name, text, expected):
-    folder = films(tmp_path / "films", "ill/a.png", "ill/b.png", "normal/c.png")
+    folder = films(tmp_path / "films", *PATHS)
     (folder / name).write_text(text, encoding="utf-8")
     table = data.list_folder(folder).set_index("path")
-    bare = ["ill/a", "ill/b", "9" if "c,9\n" in text else "normal/c"]
-    assert table.loc[["ill/a.png", "ill/b.png", "normal/c.png"]].patient.tolist() == expected + bare[len(expected) :]
+    assert table.patient[PATHS].tolist() == expected + [path[:-4] for path in PATHS[len(expected) :]]
     if "view" in text:
         assert table.view.tolist() == ["ap", "pa", ""] and table.age.tolist() == ["44", "3", ""]
 
 
 BAD_CSVS = {
     "no column patient": ("path,who\na.png,1\n", "metadata.csv has the columns path, who: correct it"),
-    "semicolons": ("path;patient\na.png;1\n", "has the columns path;patient"),
     "no patient": ("path,patient\na.png,\nb.png,2\n", "names no patient for a.png"),
     "two rows": ("path,patient\na.png,1\na.png,2\n", "two rows for a.png"),
     "other files": ("path,patient\nz.png,1\n", "no row for any film"),
-    "a row too long": ("path,patient\na.png,1\nb.png,2,3,4\n", "is no table"),
-    "no table": ('path,patient\n"a.png,1\n', "no table in UTF-8"),
     "another encoding": ("path,patient\na.png,J\u00f6rg\n", "no table in UTF-8"),
     "a folder": (None, "no table in UTF-8 with commas .Is a directory"),
 }
@@ -602,11 +482,10 @@ def test_a_wrong_csv_is_named(tmp_path, text, what):
 
 BAD = {
     "not there": (lambda f: f.rmdir(), "is not there: set FOLDER"),
-    "nothing in it": (lambda f: None, "holds no film"),
     "an empty class": (lambda f: (films(f, "ill/a.png"), (f / "normal").mkdir()), "normal holds no film"),
     "films beside normal": (lambda f: films(f, "a.png", "normal/b.png"), "films beside normal/, such as a.png"),
     "a folder a patient": (lambda f: films(f, *(f"{i}/a.png" for i in range(21))), "21 folders, too many"),
-    "a training set": (lambda f: films(f, "train/a.png", "test/a.png"), "holds train/ and test/: name one"),
+    "a training set": (lambda f: films(f, "train/a.png", "test/a.png"), "holds train/ and test/, of which"),
     "one patient": (lambda f: films(f, "a.png"), "one patient alone"),
 }
 
@@ -619,18 +498,12 @@ def test_a_folder_that_is_no_hospital_is_named(tmp_path, make, what):
         data.list_folder(tmp_path / "films")
 
 
-# --- check ---------------------------------------------------------------------------------------------------
-
-
-AFTERWARDS = {
-    "deleted": (lambda path: path.unlink(), "is not in"),
-    "emptied": (lambda path: path.write_bytes(b""), "has another size (0 bytes, not"),
-}
-
-
-@pytest.mark.parametrize("case", AFTERWARDS)
-def test_a_file_changed_after_01_is_named(world, case):
-    spoil, what = AFTERWARDS[case]
+@pytest.mark.parametrize(
+    "spoil, what",
+    [(Path.unlink, "is not in"), (lambda path: path.write_bytes(b""), "size")],
+    ids=["deleted", "emptied"],
+)
+def test_a_file_changed_after_01_is_named(world, spoil, what):
     table = data.survey(world.xrays)
     data.check(table, world.xrays)
     spoil(world.xrays / OTHER)
@@ -642,9 +515,7 @@ def test_a_file_replaced_by_one_of_the_same_size_is_found_before_it_is_used(worl
     table, content = data.survey(world.xrays), (SET[OTHER] + bytes(len(SET[SOME])))[: len(SET[SOME])]
     put(world.xrays, {SOME: content})
     data.check(table, world.xrays)  # looks at sizes only
-    with refused(
-        SOME, "not the file that 01_manifest.csv describes", "01_download.ipynb", keeping=[world.results, world.cache]
-    ):
+    with refused(SOME, "not the file that 01_manifest.csv describes", keeping=[world.results, world.cache]):
         images.load(table, world.xrays, 32)
 
 
@@ -657,35 +528,26 @@ def test_another_copy_is_read_again_where_that_is_allowed(world, tmp_path, monke
     monkeypatch.setenv("CXR_ANY_COPY", "1")
     there = data.check(manifest, copy)
     assert "another copy" in capsys.readouterr().out
-    assert list(there.path) == list(manifest.path) and list(there.label) == list(manifest.label)
+    assert there[["path", "label"]].equals(manifest[["path", "label"]])
     assert not set(there.sha256) & set(manifest.sha256)
     (copy / manifest.path[3]).unlink()
     with pytest.raises(Problem, match=f"{manifest.path[3]} is not in"):
         data.check(manifest, copy)
 
 
-# --- the split -----------------------------------------------------------------------------------------------
-
-
-def row(path, sha256="", patient=None):
+def row(path, sha256=""):
     """One line of a manifest for a file of this name, without the file."""
     part, class_name, name = path.split("/")
     label = int(class_name != "NORMAL")
-    return {
-        "path": path,
-        "folder": part,
-        "class_name": class_name,
-        "label": label,
-        "bytes": 1,
-        "subtype": (re.search("bacteria|virus", name) or ["normal"])[0] if label else "normal",
-        "patient": patient or re.match(data.KAGGLE, name)[1],
-        "sha256": sha256 or hashlib.sha256(path.encode()).hexdigest(),
-    }
+    subtype = re.search("bacteria|virus|$", name)[0] if label else "normal"
+    facts = dict(path=path, folder=part, class_name=class_name, label=label, bytes=1, subtype=subtype)
+    sha256 = sha256 or hashlib.sha256(path.encode()).hexdigest()
+    return facts | {"patient": re.match(data.KAGGLE, name)[1], "sha256": sha256}
 
 
-def large(seed=0):
+def large():
     """A manifest of about 1,300 images in the proportions of the real one."""
-    rng, paths = np.random.default_rng(seed), []
+    rng, paths = np.random.default_rng(0), []
     for part, base, counts in (("train", 0, (220, 300, 160)), ("test", 2000, (60, 50, 40)), ("val", 4000, (3, 3, 0))):
         for kind, count in zip(("normal", "bacteria", "virus"), counts):
             name = "NORMAL/IM-{:04d}-{:04d}.jpeg" if kind == "normal" else f"PNEUMONIA/person{{}}_{kind}_{{}}.jpeg"
@@ -701,10 +563,9 @@ def leaks(manifest, split):
     return [key for found in parts for key in found.index[found > 1]]
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_validation_is_cut_by_patient_and_in_the_same_mix(seed):
-    manifest = large(seed)
-    split, left_out = data.split(manifest, seed)
+def test_validation_is_cut_by_patient_and_in_the_same_mix():
+    manifest = large()
+    split, left_out = data.split(manifest)
     assert list(split.columns) == ["path", "label", "subtype", "patient", "split"]
     assert list(split.path) == sorted(split.path) and split.path.is_unique
     assert leaks(manifest, split) == []
@@ -715,7 +576,6 @@ def test_validation_is_cut_by_patient_and_in_the_same_mix(seed):
     for subtype, share in pool.groupby("subtype").split.agg(lambda part: (part == "val").mean()).items():
         assert 0.11 < share < 0.18, subtype
     assert set(left_out.path) == set(manifest.path[manifest.folder == "val"])
-    assert set(left_out.reason) == {"official val folder, too small to use"}
 
 
 def test_the_same_seed_gives_the_same_split_in_whatever_order_the_files_come():
@@ -725,47 +585,29 @@ def test_the_same_seed_gives_the_same_split_in_whatever_order_the_files_come():
         text = "".join(part.to_csv(index=False) for part in data.split(table, seed))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    orders = [manifest, manifest[::-1], *(manifest.sample(frac=1, random_state=state) for state in (1, 2))]
+    orders = [manifest, manifest[::-1], manifest.sample(frac=1, random_state=1)]
     assert len({fingerprint(order, 5) for order in orders}) == 1
-    assert len({fingerprint(manifest, seed) for seed in range(4)}) == 4
+    assert len({fingerprint(manifest, seed) for seed in range(3)}) == 3
 
 
-IN_TEST, SECOND = "patient is in test", "second copy of an image in train"
-IN_VAL = "official val folder, too small to use"
-TWIN = "same picture as one in test"
-FORCED = {  # rows added to the large manifest, "path=sha256", and the reason why each is left out, None where it stays
-    "a patient of test in train": {"train/NORMAL/IM-2001-0009.jpeg=": IN_TEST},
-    "a test picture in train": {
-        "train/NORMAL/IM-0000-0009.jpeg=same": TWIN,
-        "test/NORMAL/IM-2000-0009.jpeg=same": None,
-    },
-    "the same, twice in train": {
-        "train/NORMAL/IM-0000-0009.jpeg=same": TWIN,
-        "train/NORMAL/IM-0001-0009.jpeg=same": TWIN,
-        "test/NORMAL/IM-2000-0009.jpeg=same": None,
-    },
-    "copies inside train": {
-        "train/NORMAL/IM-0000-0009.jpeg=same": None,
-        "train/NORMAL/IM-0001-0009.jpeg=same": SECOND,
-        "train/NORMAL/IM-0002-0009.jpeg=same": SECOND,
-    },
-    "copies inside test": {"test/NORMAL/IM-2000-0009.jpeg=same": None, "test/NORMAL/IM-2001-0009.jpeg=same": None},
-    "a copy of train in val": {
-        "train/NORMAL/IM-0000-0009.jpeg=same": None,
-        "val/NORMAL/IM-4000-0009.jpeg=same": IN_VAL,
-    },
-    "a film of a test patient, copied under another name": {
-        "train/NORMAL/IM-0000-0009.jpeg=same": IN_TEST,
-        "train/NORMAL/IM-2001-0009.jpeg=same": IN_TEST,
-    },
+IN_TEST, SECOND, TWIN = "patient is in test", "second copy of an image in train", "same picture as one in test"
+ONE, TWO, IN_TEST_FOLDER = (
+    f"{name}-0009.jpeg" for name in ("train/NORMAL/IM-0000", "train/NORMAL/IM-0001", "test/NORMAL/IM-2000")
+)
+FORCED = {  # rows added to the large manifest that are one picture, and the reason why each is left out, None: it stays
+    "a patient of test in train": {"train/NORMAL/IM-2001-0009.jpeg": IN_TEST},
+    "a test picture in train": {ONE: TWIN, TWO: TWIN, IN_TEST_FOLDER: None},
+    "copies inside train": {ONE: None, TWO: SECOND},
+    "copies inside test": {IN_TEST_FOLDER: None, "test/NORMAL/IM-2001-0009.jpeg": None},
+    "a copy of train in val": {ONE: None, "val/NORMAL/IM-4000-0009.jpeg": "official val folder, too small to use"},
+    "a film of a test patient, copied under another name": {ONE: IN_TEST, "train/NORMAL/IM-2001-0009.jpeg": IN_TEST},
 }
 
 
 @pytest.mark.parametrize("case", FORCED)
 def test_what_would_leak_is_left_out_with_its_reason(case):
-    rows = [row(*name.split("=")) for name in FORCED[case]]
-    expected = {name.partition("=")[0]: reason for name, reason in FORCED[case].items()}
-    manifest = pd.concat([large(), pd.DataFrame(rows)], ignore_index=True)
+    expected = FORCED[case]
+    manifest = pd.concat([large(), pd.DataFrame([row(path, "same") for path in expected])], ignore_index=True)
     split, left_out = data.split(manifest)
     reasons = left_out.set_index("path").reason
     assert {path: reasons.get(path) for path in expected} == expected
@@ -774,16 +616,14 @@ def test_what_would_leak_is_left_out_with_its_reason(case):
     assert set(split.path[split.split == "test"]) == set(manifest.path[manifest.folder == "test"])
 
 
-@pytest.mark.parametrize(
-    "pair", ["train/NORMAL/IM-1 train/ILL/person1_virus", "test/NORMAL/IM-2 val/ILL/person2_virus"]
-)
-def test_one_picture_under_two_classes_is_refused_with_both_names(pair):
-    manifest = pd.concat([large(), pd.DataFrame([row(path, "same") for path in pair.split()])], ignore_index=True)
-    with refused(*pair.split(), "two classes", "delete the wrong one", "01_download.ipynb", keeping=[]):
+def test_one_picture_under_two_classes_is_refused_with_both_names():
+    pair = ["train/NORMAL/IM-1", "train/ILL/person1_virus"]
+    manifest = pd.concat([large(), pd.DataFrame([row(path, "same") for path in pair])], ignore_index=True)
+    with refused(*pair, "two classes", "delete the wrong one", "01_download.ipynb", keeping=[]):
         data.split(manifest)
 
 
-@pytest.mark.parametrize("normal, other, fine", [(1, 5, False), (0, 5, False), (2, 2, True), (8, 8, True)])
+@pytest.mark.parametrize("normal, other, fine", [(1, 5, False), (2, 2, True)])
 def test_two_patients_of_each_class_are_enough_and_one_is_not(normal, other, fine):
     paths = [f"train/NORMAL/IM-{i:04d}-{k:04d}.jpeg" for i in range(normal) for k in range(3)]
     paths += [f"train/PNEUMONIA/person{i}_virus_{k}.jpeg" for i in range(other) for k in range(2)]
@@ -798,7 +638,7 @@ def test_two_patients_of_each_class_are_enough_and_one_is_not(normal, other, fin
             data.split(manifest)
 
 
-@pytest.mark.parametrize("name, value", [("folds", 1), ("folds", "7"), ("seed", -1), ("seed", None)])
+@pytest.mark.parametrize("name, value", [("folds", 1), ("seed", -1), ("seed", None)])
 def test_a_setting_out_of_range_is_named(name, value):
     """None as a seed would even be taken, and give another split every time."""
     with refused("in 02_explore.ipynb", "set it to a whole number", keeping=[]):

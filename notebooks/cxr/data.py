@@ -18,13 +18,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from . import download, images
 from .chain import Part, Step, TestPart
-from .download import HANDLE
+from .download import AGAIN, HANDLE
 from .images import FORMATS
 from .paths import Problem, display_path, resolve
 
 SAMPLE = "sample.json"  # marks the folder of the sample that comes with the project
 COLUMNS = ["path", "folder", "class_name", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256"]
-AGAIN = "run 01_download.ipynb again"
 MOST_CLASSES = 20  # more folders than that are no classes, but patients or visits
 MOST_FILMS = 20  # of a patient on average: sub-folders of a class that hold more are no patients
 KAGGLE = r"(person\d+_(?:bacteria|virus)|(?:NORMAL2-)?IM-\d+)[^/]*$"  # of person7_virus_3: person7_virus
@@ -48,30 +47,23 @@ NO_CLASS = re.compile(  # cxr_png, images_001, stage_2_train_images, patient0000
 JUNK = re.compile(r"(^|/)(\.|__|thumbs\.db$|desktop\.ini$)", re.IGNORECASE)  # of operating systems and Jupyter
 
 
-# --- the films of a folder ---------------------------------------------------------------------------------------
-
-
 def _subfolders(folder: Path) -> dict[str, Path]:
     """Sub-folders by lower-case name, without those of an operating system and of masks."""
-    found: dict[str, Path] = {}
     try:
-        for path in sorted(path for path in folder.iterdir() if path.is_dir()):
-            if not JUNK.search(path.name) and not images.MASKS.search(path.name):
-                other = found.setdefault(path.name.lower(), path)
-                if other != path:
-                    both = f"{other.name}/ and {path.name}/"
-                    raise Problem(f"{display_path(folder)} holds both {both}: merge them into one.")
+        folders = sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError as error:
-        remedy = "make it readable, or name another folder (CHEST_XRAY_DIR; in 10_external.ipynb, FOLDER)"
-        raise Problem(f"{display_path(folder)} can't be listed ({error.strerror}): {remedy}.") from None
+        lack = f"{display_path(folder)} can't be listed ({error.strerror})"
+        raise Problem(f"{lack}: make it readable, or name another folder (CHEST_XRAY_DIR, or FOLDER in 10).") from None
+    found: dict[str, Path] = {}
+    for path in folders:
+        if not JUNK.search(path.name) and not images.MASKS.search(path.name):
+            if (other := found.setdefault(path.name.lower(), path)) != path:
+                raise Problem(f"{display_path(folder)} holds both {other.name}/ and {path.name}/: merge them into one.")
     return found
 
 
 def _by_class(folder: Path, names: set[str]) -> tuple[pd.DataFrame, list[Path]]:
-    """Films below the class folders of `folder`: ``file``, ``class_name``, ``label``, ``inside``; and all else there.
-
-    A Problem where one of the `names` (of classes, in lower case) has no film.
-    """
+    """Films of the class folders in `folder`, and all else there; each of `names` (lower case) must have a film."""
     places, rows = _subfolders(folder), []
     others = [path for path in folder.iterdir() if path not in places.values()]
     for name in sorted({*places, *names}):
@@ -99,20 +91,17 @@ def is_kermany(inside: pd.Series) -> bool:
 def patients(paths: pd.Series, inside: pd.Series) -> pd.Series:
     """Whose film each is, from `paths` below the data folder, of which the parts `inside` are below a class folder.
 
-    Names of large public sets are known, Kaggle's where nearly all names are like it (``person12_virus_3`` is of
-    ``person12_virus``: the two subtypes are numbered apart). Else the first folder inside a class counts, where there
-    are several with few films each. Any other film is a patient of its own.
+    By the names of large public sets, else the first folder inside a class where there are several with few films each,
+    else each film is a patient of its own.
     """
     paths, inside = paths.map(_bare), inside.map(_bare)
     found = paths.str.extract(PUBLIC, re.IGNORECASE)[0]
     if is_kermany(inside):
         found = found.fillna(inside.str.extract(KAGGLE, re.IGNORECASE)[0])
     folders = inside.str.split("/").str[:-1]
-    for level in range(int(folders.str.len().max() or 0)):
-        names = folders.str[level]
-        if 1 < names.nunique() and names.count() <= MOST_FILMS * names.nunique():
-            return found.fillna(names).fillna(paths)
-    return found.fillna(paths)
+    levels = [folders.str[level] for level in range(int(folders.str.len().max() or 0))]
+    good = (names for names in levels if 1 < names.nunique() and names.count() <= MOST_FILMS * names.nunique())
+    return found.fillna(next(good, paths)).fillna(paths)
 
 
 def _rows(names: pd.Series, folder: Path, home: Path, paths: pd.Series) -> pd.Series:
@@ -131,15 +120,14 @@ def _rows(names: pd.Series, folder: Path, home: Path, paths: pd.Series) -> pd.Se
 
 
 def read_metadata(folder: Path, paths: pd.Series) -> pd.DataFrame:
-    """What a CSV in `folder`, or beside it, says of the films at `paths`: ``patient`` (missing where it does not), ...
+    """What a CSV in `folder`, or beside it, says of the films at `paths`: the columns of `COLUMN_NAMES` but ``path``.
 
-    It has a column ``path`` (or another of `COLUMN_NAMES`: the path from the CSV or from `folder`, or the name alone,
-    with its ending or without) and ``patient``; ``subtype``, ``view``, ``age``, ``source``, ``license`` are passed on.
-    Rows of other films don't matter. A Problem where a CSV in `folder` is wrong.
+    A path is from the CSV or from `folder`, or the name alone, with its ending or without. ``patient`` is missing where
+    no row names the film; rows of other films don't matter. A Problem where a CSV in `folder` is wrong.
     """
     options = dict(dtype=str, keep_default_na=False, encoding="utf-8-sig")
     for file in (*sorted(folder.glob("*.csv")), *sorted(folder.parent.glob("*.csv"))):
-        required, inside = file == folder / "metadata.csv", file.parent == folder
+        required, inside, what = file == folder / "metadata.csv", file.parent == folder, display_path(file)
         remedy = f"correct it (columns path and patient; {', '.join([*COLUMN_NAMES][2:])} if you like; a row a file)"
         try:
             head = pd.read_csv(file, nrows=0, **options).columns
@@ -148,23 +136,22 @@ def read_metadata(folder: Path, paths: pd.Series) -> pd.DataFrame:
             columns = {name: called[one] for name, one in pairs}
             if not {"path", "patient"} <= {*columns}:
                 if required:
-                    raise Problem(f"{display_path(file)} has the columns {', '.join(head)}: {remedy}.")
+                    raise Problem(f"{what} has the columns {', '.join(head)}: {remedy}.")
                 continue
             table = pd.read_csv(file, **options)[[*columns.values()]].set_axis([*columns], axis=1).fillna("")
         except (OSError, ValueError) as error:
             if not inside:
                 continue
             lack = getattr(error, "strerror", None) or str(error).strip().rpartition("error: ")[2]
-            raise Problem(f"{display_path(file)} is no table in UTF-8 with commas ({lack}): {remedy}.") from None
-        table = table.apply(lambda column: column.str.strip())
-        table = table.drop_duplicates(["path", "patient"], ignore_index=True)
+            raise Problem(f"{what} is no table in UTF-8 with commas ({lack}): {remedy}.") from None
+        table = table.apply(lambda column: column.str.strip()).drop_duplicates(["path", "patient"], ignore_index=True)
         row = _rows(table.path, folder, file.parent, paths)
         if row.isna().all() and required:
-            raise Problem(f"{display_path(file)} has no row for any film of {display_path(folder)}: {remedy}.")
+            raise Problem(f"{what} has no row for any film of {display_path(folder)}: {remedy}.")
         if row.notna().mean() > (0 if inside else 0.5):
             known = pd.DataFrame({name: row.map(table[name]) for name in table if name != "path"})
             if (unnamed := known.patient == "").any():
-                raise Problem(f"{display_path(file)} names no patient for {paths[unnamed].iloc[0]}: {remedy}.")
+                raise Problem(f"{what} names no patient for {paths[unnamed].iloc[0]}: {remedy}.")
             return known
     return pd.DataFrame({"patient": pd.Series(pd.NA, paths.index, object)})
 
@@ -172,23 +159,21 @@ def read_metadata(folder: Path, paths: pd.Series) -> pd.DataFrame:
 def list_folder(folder: str | Path) -> pd.DataFrame:
     """The films of another hospital: in a sub-folder for each class, that of the healthy called normal, or all in one.
 
-    A row a film: ``path`` (posix, below `folder`), ``class_name`` (empty where not known), ``label`` (Int64: 0 normal,
-    1 any other class, missing where not known), ``patient`` (`read_metadata`, else `patients`), and ``view``, ``age``,
-    ``source``, ``license`` where a CSV has them. A Problem where the folder is not there, it or a class has no film, it
-    is laid out in another way, or all films are of one patient.
+    ``class_name`` is empty and ``label`` (0 normal, 1 any other class) missing where not known.
     """
     folder, what = resolve(folder), display_path(resolve(folder))
     if not folder.is_dir():
         raise Problem(f"{what} is not there: set FOLDER to a folder of films, or leave it empty.")
     films, classes = images.find(folder)[0], _subfolders(folder)
     loose = films if all(map(NO_CLASS.search, classes)) else [path for path in films if path.parent == folder]
-    both = "put the films into normal/ and a folder for each other class, or all into one folder where it is not known"
-    if loose and "normal" in classes:
-        raise Problem(f"{what} holds films beside normal/, such as {loose[0].name}: {both}.")
-    if not loose and len(classes) > MOST_CLASSES:
-        raise Problem(f"{what} holds {len(classes)} folders, too many to be classes: {both}.")
-    if {"train", "test"} <= {*classes}:
-        raise Problem(f"{what} holds train/ and test/: name one of the two.")
+    odd = {
+        f"films beside normal/, such as {loose[0].name if loose else ''}": loose and "normal" in classes,
+        f"{len(classes)} folders, too many to be classes": not loose and len(classes) > MOST_CLASSES,
+        "train/ and test/, of which FOLDER can name one": {"train", "test"} <= {*classes},
+    }
+    for lack in (lack for lack, is_so in odd.items() if is_so):
+        remedy = "put the films into normal/ and a folder for each other class, or all into one folder"
+        raise Problem(f"{what} holds {lack}: {remedy} where classes are not known.")
     if loose:
         inside = [film.relative_to(folder).as_posix() for film in films]
         table = pd.DataFrame({"file": films, "class_name": "", "label": pd.NA, "inside": inside})
@@ -205,21 +190,16 @@ def list_folder(folder: str | Path) -> pd.DataFrame:
 def read_films(
     table: pd.DataFrame, folder: str | Path, size: int, ages: tuple[float, float] | None = None
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """Read every film of `table` (from `list_folder`): its rows with ``reason`` (of `images.read`), and their pixels.
-
-    The third is ``path`` and ``reason`` of what can't be read; a Problem where that is all.
-    """
+    """Rows of `table` (`list_folder`) with ``reason`` (`images.read_all`), their pixels, and what can't be read."""
     films = images.read_all([resolve(folder) / path for path in table.path], size, ages)
-    good = np.array([isinstance(film, images.Film) for film in films], bool)
-    broken = table.loc[~good, ["path"]].assign(reason=[str(film) for film in films if isinstance(film, Problem)])
-    if not good.any():
+    bad = [isinstance(film, Problem) for film in films]
+    broken = table.loc[bad, ["path"]].assign(reason=[str(film) for film in films if isinstance(film, Problem)])
+    if all(bad):
         lack = f"holds no film that can be read ({len(broken)} files can't, such as: {broken.reason.iloc[0]})"
         raise Problem(f"{display_path(resolve(folder))} {lack}: replace them, or add others.")
     pixels, reasons = zip(*[film for film in films if isinstance(film, images.Film)])
-    return table[good].reset_index(drop=True).assign(reason=reasons), np.stack(pixels), broken.reset_index(drop=True)
-
-
-# --- the data set ------------------------------------------------------------------------------------------------
+    read = table[~np.array(bad)].reset_index(drop=True).assign(reason=reasons)
+    return read, np.stack(pixels), broken.reset_index(drop=True)
 
 
 def class_names(manifest: pd.DataFrame) -> pd.Series:
@@ -240,9 +220,11 @@ def warn_of_leaks(manifest: pd.DataFrame) -> None:
 
 def _examine(path: Path, name: str, folder: Path) -> dict | str:
     """What one file of the data folder is, or in one clause what is wrong with it."""
+    if (readable := os.fsencode(name).decode("utf-8", "backslashreplace")) != name:
+        return f"{readable} has a name that is not UTF-8"
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        return f"{name} is a link to a file outside the data folder"  # it would change without a trace
     try:
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            return f"{name} is a link to a file outside the data folder"
         content = path.read_bytes()
         with images.opened(content) as picture:
             named = FORMATS.get(path.suffix.lower(), "DICOM")
@@ -253,15 +235,15 @@ def _examine(path: Path, name: str, folder: Path) -> dict | str:
             picture.load()
             if images.upright(picture).size != picture.size:
                 width, height = height, width
-            found = {"mode": header.PhotometricInterpretation if header else mode, "bytes": len(content)}
+            mode = header.PhotometricInterpretation if header else mode
             known = str(header.get("PatientID", "") or "").strip() if header else ""
     except OSError as error:
         return f"{name} can't be read ({error.strerror})"
     except Problem as problem:
         return f"{name} {str(problem).partition(':')[0]}"
     patient = hashlib.sha256(known.encode()).hexdigest()[:12] if known else None  # not for everyone to read
-    sha256 = hashlib.sha256(content).hexdigest()
-    return found | {"width": width, "height": height, "sha256": sha256, "patient": patient}
+    found = {"width": width, "height": height, "mode": mode, "bytes": len(content)}
+    return found | {"sha256": hashlib.sha256(content).hexdigest(), "patient": patient}
 
 
 def survey(folder: Path) -> pd.DataFrame:
@@ -270,41 +252,29 @@ def survey(folder: Path) -> pd.DataFrame:
     ``label`` is 0 for normal, 1 for any other class; ``subtype`` is the class where there are three or more, else what
     the file's name says; ``patient`` as `read_metadata` says, else a hash of DICOM's PatientID, else `patients`;
     ``width`` and ``height`` are those of the upright picture; ``mode`` is Pillow's, or DICOM's interpretation. What is
-    no film is passed over, and printed.
-
-    A Problem where a folder is missing or empty, there are not two classes, a CSV is not in order, or a file is not a
-    whole picture of the kind its name says. A folder may be a link to another disk, a file may not: it would change
-    without a trace.
+    no film is passed over, and printed. A Problem where folders, a CSV or a file are not in order.
     """
-    folder, there = resolve(folder), "set CHEST_XRAY_DIR to the folder that holds train/ and test/"
-    if not folder.is_dir():
-        raise Problem(f"The data folder {display_path(folder)} does not exist: {there}, or run 01_download.ipynb.")
-    parts = {part: path for part, path in _subfolders(folder).items() if part in ("train", "val", "test")}
-    if missing := "/ and no ".join(part for part in ("train", "test") if part not in parts):
-        cut = "or move all films of every fifth patient into test/, with the same folders as in train/"
-        raise Problem(f"{display_path(folder)} has no {missing}/ folder: {there}, {cut}.")
+    folder, what = resolve(folder), display_path(resolve(folder))
+    parts = _subfolders(folder) if folder.is_dir() else {}
+    parts = {part: path for part, path in parts.items() if part in ("train", "val", "test")}
+    if not {"train", "test"} <= {*parts}:
+        raise Problem(f"{what} holds no train/ and test/: set CHEST_XRAY_DIR to the folder that does.")
     names = {name for part in parts.values() for name in _subfolders(part)}
     if len(names) < 2 or "normal" not in names:
-        some = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        lack = f"{display_path(folder)} has the class folders {some or '(none)'}"
+        lack = f"{what} has the class folders {', '.join(sorted(names)[:5]) or '(none)'}"
         raise Problem(f"{lack}: two at least are needed, one of them called normal, with its films in it.")
     listed = {part: _by_class(path, names if part != "val" else set()) for part, path in parts.items()}
     table = pd.concat([films.assign(folder=part) for part, (films, _) in listed.items()], ignore_index=True)
     table["path"] = [file.relative_to(folder).as_posix() for file in table.file]
-    for name in table.path:
-        if (readable := os.fsencode(name).decode("utf-8", "backslashreplace")) != name:
-            raise Problem(f"{readable} in {display_path(folder)} has a name that is not UTF-8: rename it, and {AGAIN}.")
     known = read_metadata(folder, table.path)
     with images.quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(lambda file, path: _examine(file, path, folder), table.file, table.path))
-    if broken := [what for what in found if isinstance(what, str)]:
-        named = "; ".join(broken[:3]) + (f", and {len(broken) - 3} more" if len(broken) > 3 else "")
-        them, how = "it" if len(broken) == 1 else "them", "decompress" if "compressed as" in named else "replace"
-        raise Problem(f"{named}, in {display_path(folder)}: {how} or delete {them}, and {AGAIN}.")
+    if broken := [one for one in found if isinstance(one, str)]:
+        named = "; ".join(broken[:3]) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
+        raise Problem(f"{named}, in {what}: rename, replace or delete it, and {AGAIN}.")
     beside = [path.relative_to(folder).as_posix() for _, others in listed.values() for path in others]
     if beside := [name for name in beside if not JUNK.search(name)]:
-        more = f" and {len(beside) - 5} more" if len(beside) > 5 else ""
-        print(f"Passed over, since they are no films: {', '.join(beside[:5])}{more}")
+        print(f"Passed over, since they are no films: {', '.join(beside[:5])}{' ...' if len(beside) > 5 else ''}")
     table = table.join(pd.DataFrame(found))
     table["patient"] = known.patient.fillna(table.patient).fillna(patients(table.path, table.inside))
     stem = table.path.str.rpartition("/")[2].str.lower()
@@ -330,8 +300,7 @@ def describe(manifest: pd.DataFrame, folder: Path) -> dict:
 def check(manifest: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """`manifest`, held against the data folder by name and size of each file; a Problem where one differs.
 
-    Where the environment variable ``CXR_ANY_COPY`` is set (on Colab and Kaggle, which have the full-size files while
-    the committed results come from a smaller copy) and all files are there, a survey of them takes its place.
+    ``CXR_ANY_COPY`` (set on Colab and Kaggle, which have larger copies of the films) allows a survey in its place.
     """
     files = [folder / path for path in manifest.path]
     sizes = pd.Series([file.stat().st_size if file.exists() else -1 for file in files], manifest.index)
@@ -346,14 +315,14 @@ def check(manifest: pd.DataFrame, folder: Path) -> pd.DataFrame:
             return there
     at = (missing if missing.any() else differing).idxmax()
     state = "is not" if missing[at] else f"has another size ({sizes[at]:,} bytes, not {manifest.bytes[at]:,})"
-    remedy = "set CHEST_XRAY_DIR to the folder that 01 used, or run 01_download.ipynb and all after it again"
+    remedy = f"set CHEST_XRAY_DIR to the folder that 01 used, or {AGAIN}, and all after it"
     raise Problem(f"{manifest.path[at]} {state} in {display_path(folder)}, against 01_manifest.csv: {remedy}.")
 
 
 def neighbours(patient: pd.Series, size: int) -> pd.Series:
     """The block of each patient: `size` consecutive numbers of one kind of name, such as ``IM-0120`` to ``IM-0129``.
 
-    Numbers were given out as films came in, so neighbours are likely to be of one week, one room and one technician.
+    Numbers were given out as films came in: neighbours are likely to be of one week, one room and one technician.
     """
     parts = patient.str.extract(r"^(.*?)(\d{1,18})(\D*)$")
     number = parts[1].astype("Int64") // size * size
@@ -366,9 +335,7 @@ def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.Dat
     Patients with neighbouring numbers go together, up to ten of them, so that validation is a little further from
     training than the next child in the same room. Left out are the official ``val/`` (16 images can't steer a
     training), second copies in train, and train images that a test patient or a copy in test would give away.
-
-    Returns ``path``, ``label``, ``subtype``, ``patient``, ``split`` (train, val, test), by path; and ``path`` and
-    ``reason`` of every image in no split. A Problem where one picture is under both classes, or patients are too few.
+    Returns ``path``, ``label``, ``subtype``, ``patient``, ``split``; and ``path``, ``reason`` of what is in no split.
     """
     for setting, value, least, most in (("SPLIT_SEED", seed, 0, 2**32 - 1), ("FOLDS", folds, 2, len(manifest))):
         if not (isinstance(value, numbers.Integral) and least <= value <= most):
@@ -391,29 +358,22 @@ def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.Dat
     pool = pool[reasons[pool.index] == ""]
     warn_of_leaks(manifest)
 
-    strata = pool.label.astype(str) + pool.subtype
     fewest = pool.groupby("label").patient.nunique().reindex([0, 1], fill_value=0).min()
+    remedy = "add patients of it to train/, or say in metadata.csv whose each film is, and run 01 again"
     if fewest < 2:
-        raise Problem(
-            "The train folder has fewer than 2 patients of a class (01_manifest.csv): add images of more patients, or "
-            "name the patient of each file in metadata.csv, and run 01 again."
-        )
+        raise Problem(f"The train folder has fewer than 2 patients of a class (01_manifest.csv): {remedy}.")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         cut = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed)
         blocks = neighbours(pool.patient, min(10, max(1, fewest // (10 * folds))))
-        train, val = next(cut.split(pool, strata, blocks))
+        train, val = next(cut.split(pool, pool.label.astype(str) + pool.subtype, blocks))
     table = manifest.assign(split=manifest.folder.where(manifest.folder == "test", ""))
     table.loc[pool.index[train], "split"] = "train"
     table.loc[pool.index[val], "split"] = "val"
-    for part, rows in table[table.split != ""].groupby("split"):
-        if rows.label.nunique() < 2:
-            where = "test" if part == "test" else "train"
-            lack = f"The {part} split has one class only: add patients of the other class to the {where} folder"
-            raise Problem(f"{lack}, or choose another SPLIT_SEED in 02_explore.ipynb.")
-    left_out = manifest.assign(reason=reasons).loc[reasons != "", ["path", "reason"]].reset_index(drop=True)
     table = table.loc[table.split != "", ["path", "label", "subtype", "patient", "split"]].reset_index(drop=True)
-    return table, left_out
+    if table.groupby("split").label.nunique().min() < 2:
+        raise Problem(f"A split lacks a class: {remedy}, or choose another SPLIT_SEED in 02_explore.ipynb.")
+    return table, manifest.assign(reason=reasons).loc[reasons != "", ["path", "reason"]].reset_index(drop=True)
 
 
 def flow(manifest: pd.DataFrame, table: pd.DataFrame, left_out: pd.DataFrame) -> dict[str, dict]:
@@ -435,8 +395,7 @@ def flow(manifest: pd.DataFrame, table: pd.DataFrame, left_out: pd.DataFrame) ->
 class Dataset:
     """The X-rays behind ``01_manifest.csv`` and ``02_split.csv``: train and validation at once, test under seal.
 
-    ``folder`` is the data folder, ``manifest`` what `check` returns, ``table`` is ``02_split.csv`` with ``class_name``
-    and ``sha256`` of each film, ``names`` what labels 0 and 1 are called; ``sample``, ``kermany`` as in `describe`.
+    ``table`` is ``02_split.csv`` with ``class_name`` and ``sha256`` of each film; ``sample``, ``kermany``: `describe`.
     """
 
     def __init__(self, step: Step):
@@ -453,12 +412,10 @@ class Dataset:
         return self.table[self.table.split.isin(parts)].reset_index(drop=True)
 
     def part(self, name: str, size: int) -> Part:
-        """The films of ``"train"`` or ``"val"``, `size` x `size` pixels; a Problem where test is asked for."""
+        """The films of ``"train"`` or ``"val"``, `size` x `size` pixels."""
         if name not in ("train", "val"):
-            remedy = "ask for it with Dataset.test(...), which writes a line into the ledger first"
-            raise Problem(f"The {name} split is sealed: {remedy}.")
-        table = self.rows(name)
-        return Part(table, images.load(table, self.folder, size))
+            raise Problem(f"The {name} split is sealed: Dataset.test(...) opens it, after a line in the ledger.")
+        return Part(self.rows(name), images.load(self.rows(name), self.folder, size))
 
     def pixels(self, size: int, *parts: str) -> str:
         """Fingerprint of the pictures of these splits: twelve hexadecimal digits."""
@@ -468,8 +425,7 @@ class Dataset:
     def test(self, size: int | list[int], networks: dict[str, str], why: str) -> TestPart:
         """The official test folder, after a line in the ledger of this notebook, which says `why`.
 
-        `size` is the side of the pictures, in pixels; of a list, ``pictures`` is a dict by size. `networks` has the
-        fingerprints of the weights (`training.weights_fingerprint`) of all that are about to be scored, by name.
+        `networks` has the hash of the weights of all that are about to be scored. Of sizes, ``pictures`` is a dict.
         """
         table, sizes = self.rows("test"), [size] if isinstance(size, int) else size
 
