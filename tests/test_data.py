@@ -341,7 +341,8 @@ def test_training_folders_of_dicom_name_their_patients_and_the_manifest_does_not
     assert table.groupby(named).patient.nunique().eq(1).all() and table.groupby("patient").label.nunique().eq(1).all()
     assert (table.patient == named).sum() == named.eq("IM-0002").sum() and not table.to_csv().count("Doe")
     loaded = images.load(table, world.xrays, 24)
-    assert all((images.read(world.xrays / path, 24).pixels == own).all() for path, own in zip(table.path, loaded))
+    films = images.read_all([world.xrays / path for path in table.path], 24)
+    assert all((film.pixels == own).all() for film, own in zip(films, loaded))
 
 
 def renamed(folder):

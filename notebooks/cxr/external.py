@@ -20,7 +20,7 @@ RIDGES = (1e3, 1e2, 1e1, 1.0, 0.1)  # how strongly the last layer is held to wha
 def ask(folder, size: int, detector, network, ages) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     """Read a folder of films, show each to the gate, and let the network answer all of them, declined or not.
 
-    `ages` are as of `images.read`; Problems are those of `data.list_folder` and `data.read_films`.
+    `ages` are as of `images.read_all`; Problems are those of `data.list_folder` and `data.read_films`.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """From files to arrays: the one reader of films, for training, prediction and folders of other hospitals.
 
-Everything here is NumPy and Pillow, which learns to open DICOM. A batch is ``uint8`` of shape ``(images, size, size)``,
-0 black to 255 white. A Problem of `decode` and `opened` begins after the file's name: who knows it puts it in front.
+A batch is ``uint8`` of shape ``(images, size, size)``, 0 black to 255 white. A Problem of `decode` and `opened` begins
+after the file's name: who knows it puts it in front.
 """
 
 import hashlib
@@ -56,24 +56,17 @@ def quiet() -> Iterator[None]:
         yield
 
 
-# --- which files ---------------------------------------------------------------------------------------------
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file carries DICOM's mark, whatever its name."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def find(place: str | Path, or_none: bool = False) -> tuple[list[Path], list[Path]]:
     """The films in a folder and below it (or the one file), and all else that is there; both by name.
 
-    All else: other files and hidden ones, links to nothing, folders that are hidden, linked, unreadable or full of
-    outlines of lungs (masks), of which only their own name. A Problem where there is no film, unless `or_none` is.
+    All else: other and hidden files, links to nothing; folders that are hidden, linked, unreadable or of lung masks.
     """
+
+    def is_dicom(path: Path) -> bool:
+        with suppress(OSError), path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+        return False
+
     place = resolve(place)
     if place.is_file():
         return [place], []
@@ -87,14 +80,11 @@ def find(place: str | Path, or_none: bool = False) -> tuple[list[Path], list[Pat
         below[:] = [one for one in below if one not in closed]
         others += [here / one for one in closed]
         for path in (here / one for one in files):
-            wanted = path.suffix.lower() in FORMATS and path.is_file() or is_dicom(path)
-            (films if wanted and path.name[0] != "." and not MASKS.search(path.stem) else others).append(path)
+            wanted = path.name[0] != "." and not MASKS.search(path.stem) and path.is_file()
+            (films if wanted and (path.suffix.lower() in FORMATS or is_dicom(path)) else others).append(path)
     if not films and not or_none:
         raise Problem(f"{display_path(place)} holds no film: put files there that end in {', '.join(FORMATS)}.")
     return sorted(films), sorted(others)
-
-
-# --- DICOM ---------------------------------------------------------------------------------------------------
 
 
 def stretch(pixels: np.ndarray) -> np.ndarray:
@@ -123,8 +113,7 @@ class DicomFile(ImageFile.ImageFile):
         self.header = pydicom.dcmread(self.fp)
         if "PixelData" not in self.header:
             raise Problem("is a DICOM file without a picture: choose the one that holds it.")
-        if int(self.header.get("NumberOfFrames", 1) or 1) > 1:
-            raise Problem(f"holds {self.header.NumberOfFrames} pictures: save the one that is meant.")
+        self.n_frames = int(self.header.get("NumberOfFrames", 1) or 1)
         self._mode, self._size = "L", (int(self.header.Columns), int(self.header.Rows))
 
     def load(self):
@@ -136,7 +125,21 @@ class DicomFile(ImageFile.ImageFile):
         from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
         self.header.pixel_array_options(correct_unused_bits=False)  # pydicom takes HighBit for BitsStored - 1
-        pixels = self._used_bits(self._stored())
+        syntax = self.header.file_meta.TransferSyntaxUID
+        try:
+            pixels = self.header.pixel_array
+        except Exception as error:
+            if not syntax.is_compressed:
+                raise
+            lack = f"is compressed as {syntax.name} and can't be decoded here (gdcmconv --raw decompresses it)"
+            raise Problem(f"{lack}: save it uncompressed.") from error
+        # Above and below the bits of the picture old devices put drawings and dates. The shift keeps a sign.
+        bits, width = int(self.header.BitsStored), 8 * pixels.dtype.itemsize
+        top = bits - 1 if syntax.is_compressed else int(self.header.HighBit)
+        if not bits - 1 <= top < width:
+            claim = f"says that bit {top} of {width} is the highest of {bits} that are used (HighBit, BitsStored)"
+            raise Problem(f"{claim}: export it again.")
+        pixels = pixels << (width - 1 - top) >> (width - bits)
         if pixels.ndim == 3:
             return pixels[..., :3].mean(axis=2)
         values = apply_modality_lut(pixels, self.header)
@@ -147,25 +150,6 @@ class DicomFile(ImageFile.ImageFile):
             values = stretch(values.astype(float))
         return 255 - values if self.header.get("PhotometricInterpretation") == "MONOCHROME1" else values
 
-    def _stored(self) -> np.ndarray:
-        try:
-            return self.header.pixel_array
-        except Exception as error:
-            syntax = self.header.file_meta.TransferSyntaxUID
-            if syntax.is_compressed:
-                lack = f"is compressed as {syntax.name} and can't be decoded here"
-                raise Problem(f"{lack}: decompress it, with gdcmconv --raw or dcmdjpeg.") from error
-            raise
-
-    def _used_bits(self, pixels: np.ndarray) -> np.ndarray:
-        """The bits of each pixel that are the picture's: above and below them old devices put drawings and dates."""
-        bits, width = int(self.header.BitsStored), 8 * pixels.dtype.itemsize
-        top = bits - 1 if self.header.file_meta.TransferSyntaxUID.is_compressed else int(self.header.HighBit)
-        if not bits - 1 <= top < width:
-            claim = f"says that bit {top} of {width} is the highest of {bits} that are used (HighBit, BitsStored)"
-            raise Problem(f"{claim}: export it again.")
-        return pixels << (width - 1 - top) >> (width - bits)  # of numbers with a sign, this keeps the sign
-
 
 Image.preinit()  # its usual formats are tried first
 Image.register_open(DicomFile.format, DicomFile)
@@ -173,8 +157,8 @@ Image.register_open(DicomFile.format, DicomFile)
 
 def _header_reason(header, ages: tuple[float, float] | None) -> str:
     """What the header of a DICOM file says against asking the network."""
-    modality, view = str(header.get("Modality", "") or ""), str(header.get("ViewPosition", "") or "").upper()
-    part, age = str(header.get("BodyPartExamined", "") or "").upper(), str(header.get("PatientAge", "") or "")
+    names = ("Modality", "ViewPosition", "BodyPartExamined", "PatientAge")
+    modality, view, part, age = (str(header.get(name, "") or "").upper() for name in names)
     years = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365, "D": 1 / 365}.get(age[-1:], np.nan)
     years *= float(age[:-1]) if age[:-1].isdigit() else np.nan
     if int(header.get("SamplesPerPixel", 1)) > 1:
@@ -183,22 +167,17 @@ def _header_reason(header, ages: tuple[float, float] | None) -> str:
         return f"is no radiograph (DICOM modality {modality})"
     if OTHER_PARTS.search(part) and not CHEST.search(part):
         return f"shows another part of the body (DICOM says {part.lower()})"
-    if view and view not in ("AP", "PA"):
+    if view not in ("AP", "PA", ""):
         return f"is no frontal view (DICOM says {view.lower()})"
     if ages and not ages[0] <= years < ages[1] + 1 and not np.isnan(years):
         return f"is of a patient of another age than {ages[0]} to {ages[1]} years (DICOM says {age})"
     return ""
 
 
-# --- one film ------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def opened(content: bytes) -> Iterator[Image.Image]:
     """The picture in a file's `content`; whatever is wrong with it, found here or inside the block, is a Problem."""
     try:
-        if not content:
-            raise Problem("is empty (0 bytes): copy it again.")
         with Image.open(io.BytesIO(content)) as picture:
             if (frames := getattr(picture, "n_frames", 1)) > 1:
                 raise Problem(f"holds {frames} pictures: save the one that is meant.")
@@ -206,8 +185,7 @@ def opened(content: bytes) -> Iterator[Image.Image]:
                 raise Problem(f"is only {picture.width}x{picture.height} pixels: take the original.")
             # Of 16 bits a channel, in colour or with transparency, Pillow keeps the upper 8.
             if content.startswith(b"\x89PNG") and content[24] == 16 and picture.mode in ("RGB", "RGBA", "LA"):
-                extrema: Any = picture.getextrema()
-                levels = 1 + max(high for band, (_, high) in zip(picture.getbands(), extrema) if band != "A")
+                levels = 1 + int(np.asarray(picture)[..., : len(picture.mode.strip("A"))].max())
                 if levels <= 64:
                     lost = f"has 16 bits a channel and uses {levels / 2.56:.2g}% of their range"
                     raise Problem(f"{lost}: save it with one gray channel, or with 8 bits.")
@@ -215,7 +193,9 @@ def opened(content: bytes) -> Iterator[Image.Image]:
     except Problem:
         raise
     except UnidentifiedImageError:
-        raise Problem("is not a picture that can be read: save it as JPEG, PNG or DICOM.") from None
+        raise Problem(
+            f"is not a picture that can be read ({len(content):,} bytes): save it as JPEG, PNG or DICOM."
+        ) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise Problem(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller.") from None
     except Exception as error:  # Pillow and pydicom raise nearly anything on a file that is not in order
@@ -225,10 +205,9 @@ def opened(content: bytes) -> Iterator[Image.Image]:
 
 def upright(picture: Image.Image) -> Image.Image:
     """`picture` turned as its EXIF block asks; as it is where there is none, or none that can be read."""
-    try:
+    turn = None
+    with suppress(Exception):  # Pillow's EXIF reader raises nearly anything; the picture beside the block is whole
         turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # Pillow's EXIF reader raises nearly anything; the picture beside the block is whole
-        turn = None
     return picture if turn is None else picture.transpose(turn)
 
 
@@ -237,22 +216,11 @@ def squeezed(picture: Image.Image, size: int) -> np.ndarray:
     return np.asarray(picture.convert("L").resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _bits_used(content: bytes) -> int:
-    """Of how many bits a pixel a PNG says that its data are (the chunk sBIT); 0 where it does not say."""
-    at = 8
-    while content.startswith(b"\x89PNG") and content[at + 4 : at + 8] not in (b"IDAT", b""):
-        if content[at + 4 : at + 8] == b"sBIT":
-            return content[at + 8]
-        at += 12 + int.from_bytes(content[at : at + 4], "big")
-    return 0
-
-
 def to_eight_bits(pixels: np.ndarray, bits_used: int = 0) -> np.ndarray:
     """Gray levels as 0 to 255. Whole numbers of up to 16 bits: black is 0, and white the end of their range.
 
-    Films of 10, 12 or 14 bits are often stored in 16. Their range is what the file says (`bits_used`, 0: nothing) if
-    all levels fit into that, else the smallest of 8, 10, 12, 14 and 16 bits that holds the brightest pixel. Other
-    numbers (fractions, below 0, more bits) are stretched.
+    The range is what the file says (`bits_used`, 0: nothing) if all levels fit into that, else the smallest of 8, 10,
+    12, 14 and 16 bits that holds the brightest pixel. Other numbers (fractions, below 0, more bits) are stretched.
     """
     if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() >= 2**16:
         return stretch(pixels.astype(float)).round().astype(np.uint8)
@@ -263,31 +231,22 @@ def to_eight_bits(pixels: np.ndarray, bits_used: int = 0) -> np.ndarray:
 def decode(content: bytes, size: int) -> np.ndarray:
     """A picture in gray and upright, all of it squeezed into a square: uint8, shape (size, size).
 
-    A JPEG is decoded at a fraction of its size, no smaller than twice what is asked for (the format keeps each 8x8
-    block as frequencies, so that this costs a fraction of the work), then averaged down. More than 8 bits become 8 as
-    `to_eight_bits` says, those of DICOM as their header says.
+    A JPEG is decoded at a fraction of its size, no smaller than twice what is asked for, then averaged down.
     """
     with opened(content) as picture:
         picture.draft("L", (2 * size, 2 * size))
         turned = upright(picture)
         if turned.mode.startswith(("I", "F")):  # more than 8 bits a pixel, which convert("L") would clip
-            turned = Image.fromarray(to_eight_bits(np.asarray(turned), _bits_used(content)))
+            said = content.partition(b"IDAT")[0].partition(b"sBIT")[2][:1] if picture.format == "PNG" else b""
+            turned = Image.fromarray(to_eight_bits(np.asarray(turned), int.from_bytes(said)))
         return squeezed(turned, size)
 
 
-def read(path: Path, size: int, ages: tuple[float, float] | None = None) -> Film:
-    """One film as `decode` reads it, and what speaks against it: colour, or the header of a DICOM file.
-
-    `ages` are the youngest and oldest years of a patient that it may name; None: any. A Problem where it can't be read.
-    """
-    film = read_all([path], size, ages)[0]
-    if isinstance(film, Problem):
-        raise film
-    return film
-
-
 def read_all(paths: Sequence[Path], size: int, ages: tuple[float, float] | None = None) -> list[Film | Problem]:
-    """What `read` says of each file, decoded in threads; its Problem in the place of one that can't be read."""
+    """Each file as `decode` reads it, and what speaks against it: colour, or the header of a DICOM file.
+
+    `ages` are the youngest and oldest years that it may name; None: any. A Problem in the place of what can't be read.
+    """
 
     def one(path: Path) -> Film | Problem:
         try:
@@ -309,11 +268,9 @@ def read_all(paths: Sequence[Path], size: int, ages: tuple[float, float] | None 
 
 
 def load(table: pd.DataFrame, folder: Path, size: int) -> np.ndarray:
-    """Decode every file of `table` once; a second call with the same files and the same decoder reads the cache.
+    """The pictures of `table` (``path``, ``sha256``) in `folder`, uint8 (len(table), size, size), decoded once.
 
-    `table` has the columns ``path`` (below `folder`, the data folder) and ``sha256``. Returns uint8 of shape
-    (len(table), size, size), in its order. A Problem where a file is gone, or is not the one that the manifest
-    describes, or the cache can't be written.
+    A Problem where a file is gone, or is not the one that the manifest describes, or the cache can't be written.
     """
     key = cache_key(size, table[["path", "sha256"]], code=[sys.modules[__name__]])
     cached = cache_dir() / f"images_{size}px_{key}.npy"
@@ -323,27 +280,25 @@ def load(table: pd.DataFrame, folder: Path, size: int) -> np.ndarray:
             return pictures
 
     def one(path: str, sha256: str) -> np.ndarray:
-        again = "run 01_download.ipynb and all after it again"
+        remedy = "put the right one back, or run 01_download.ipynb and all after it again"
         try:
             content = (folder / path).read_bytes()
             if hashlib.sha256(content).hexdigest() != sha256:
-                raise Problem(f"is not the file that 01_manifest.csv describes: put the right one back, or {again}.")
+                raise Problem(f"is not the file that 01_manifest.csv describes: {remedy}.")
             return decode(content, size)
         except OSError:
-            lack = f"{path} stands in 01_manifest.csv but can't be read in {display_path(folder)}"
-            raise Problem(f"{lack}: put it back, or {again}.") from None
+            raise Problem(f"{path} of 01_manifest.csv can't be read in {display_path(folder)}: {remedy}.") from None
         except Problem as problem:
             raise Problem(f"{path} {problem}") from None
 
     with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
-        pictures = list(pool.map(one, table.path, table.sha256))
-    pictures = np.stack(pictures) if pictures else np.empty((0, size, size), np.uint8)
+        films = list(pool.map(one, table.path, table.sha256))
+    pictures = np.array(films, np.uint8).reshape(-1, size, size)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(cached) as unfinished:
             np.save(unfinished, pictures)
     except OSError as error:
         state = f"The image cache in {display_path(cached.parent)} can't be written ({error.strerror or error})"
-        remedy = "free the disk or make the folder writable, or set CXR_CACHE_DIR to another folder"
-        raise Problem(f"{state}: {remedy}.") from error
+        raise Problem(f"{state}: free the disk, or set CXR_CACHE_DIR to another folder.") from error
     return pictures
