@@ -12,7 +12,6 @@ import pytest
 DOWNLOAD, DATA, IMAGES, CHAIN = "test_download.py::", "test_data.py::", "test_images.py::", "test_chain.py::"
 UNWRITABLE = CHAIN + "test_an_artifact_that_cannot_be_written_is_a_problem_and_the_old_one_stays"
 LEFT_OUT = DATA + "test_what_would_leak_is_left_out_with_its_reason"
-ODD_ENTRY = DATA + "test_an_entry_that_is_no_file_of_the_folder_is_named"
 BAD_ARCHIVE = DOWNLOAD + "test_a_bad_archive_leaves_nothing_behind"
 NO_PICTURE = DATA + "test_a_file_that_is_no_whole_picture_is_named"
 PICTURE = DATA + "test_a_whole_picture_of_any_kind_goes_through"
@@ -61,7 +60,7 @@ CASES = {
     "image replaced after 01": DATA + "test_a_file_replaced_by_one_of_the_same_size_is_found_before_it_is_used",
     "unicode and space in a path": DOWNLOAD + "test_unusual_paths",
     "very long paths": PICTURE + "[the longest name]",
-    "symlink leaving the folder": ODD_ENTRY + "[link that leaves the data folder]",
+    "symlink leaving the folder": DATA + "test_a_link_that_leaves_the_data_folder_is_named",
     "read-only data folder": DOWNLOAD + "test_a_data_folder_without_permission",
     "read-only results folder": UNWRITABLE + "[folder refused]",
     "single class": NO_DATA_SET + "[one class]",

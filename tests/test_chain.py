@@ -2,10 +2,10 @@
 
 import errno
 import json
-import os
 import re
 import textwrap
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -13,19 +13,12 @@ import pytest
 from matplotlib.figure import Figure
 from test_data import contents, refused
 
-from cxr import chain, data, images, keys, paths
+from cxr import chain, data, images, keys
 from cxr.chain import Step
 from cxr.paths import Problem
 
-TABLE = pd.DataFrame(
-    {
-        "path": ["train/NORMAL/a b.jpeg", 'x/"y", ü.png', "z\nz"],
-        "label": [0, 1, 1],
-        "subtype": ["normal", "", "NA"],
-        "patient": ["007", "1e5", "null"],
-        "probability": [0.125, 1 / 3, 0],
-    }
-)
+TABLE = pd.DataFrame({"path": ["train/NORMAL/a b.jpeg", 'x/"y", ü.png', "z\nz"], "label": [0, 1, 1]})
+TABLE = TABLE.assign(subtype=["normal", "", "NA"], patient=["007", "1e5", "null"], probability=[0.125, 1 / 3, 0])
 DATASET = {"name": "a test", "sample": False, "images": 3}
 
 
@@ -58,9 +51,6 @@ def four(results, capsys):
     return results
 
 
-# --- what is written comes back ---
-
-
 def test_tables_dicts_texts_and_functions_come_back_as_they_were(results, capsys):
     step, content = Step("01_download"), {"größe": [1, 2.5, None, True], "b": {"c": "Röntgen 胸部\n"}, "empty": ""}
     step.write("01_table.csv", TABLE)
@@ -71,26 +61,21 @@ def test_tables_dicts_texts_and_functions_come_back_as_they_were(results, capsys
     step.done()
     later = Step("02_explore")
     pd.testing.assert_frame_equal(later.read("01_table.csv"), TABLE, check_dtype=False, atol=1e-6)
-    assert (
-        later.read("01_none.csv").columns.tolist() == [*TABLE] and b"\r" not in (results / "01_table.csv").read_bytes()
-    )
+    assert list(later.read("01_none.csv")) == [*TABLE] and b"\r" not in (results / "01_table.csv").read_bytes()
     assert later.read("01_a.json") == content and later.path("01_model.keras").read_bytes() == b"weights"
     assert later.path("01_b.md").read_text(encoding="utf-8") == "Zeile 1\nβ\n"
     assert "results/: 01_table.csv (1 kB), " in capsys.readouterr().out.replace("\xa0", " ")
     record = json.loads((results / "01_lineage.json").read_text())
-    assert record["code"] == chain.code_of(chain.notebooks()["01"]) and set(record["writes"]) == set(step.writes) - {
-        "01_lineage.json"
-    }
+    assert record["code"] == chain.code_of(chain.notebooks()["01"]) and len(record["writes"]) == 5
     assert later.reads["01_b.md"] == record["writes"]["01_b.md"] and str(results) not in json.dumps(record)
 
 
-@pytest.mark.parametrize("patients", [["007", "7"], ["1e5", "100000"], ["True", "False"], ["", "nan"], ["9" * 20, "1"]])
-def test_what_is_text_stays_text_even_where_it_looks_like_numbers(results, patients):
-    step = Step("01_download")
-    step.write("01_table.csv", TABLE[:2].assign(patient=patients, subtype=""))
+def test_what_is_text_stays_text_even_where_it_looks_like_numbers(results):
+    step, patients = Step("01_download"), ["007", "7", "1e5", "100000", "True", "", "nan", "9" * 20]
+    step.write("01_table.csv", pd.DataFrame({"patient": patients, "subtype": ""}))
     step.done()
     again = Step("02_explore").read("01_table.csv")
-    assert list(again.patient) == patients and list(again.subtype) == ["", ""]
+    assert list(again.patient) == patients and set(again.subtype) == {""}
 
 
 def test_figures_are_the_same_bytes_each_time_and_marked_on_the_sample(results):
@@ -107,9 +92,6 @@ def test_figures_are_the_same_bytes_each_time_and_marked_on_the_sample(results):
     assert first == second != marked
 
 
-# --- whole or not at all ---
-
-
 def half_then(error):
     def write(path):
         Path(path).write_bytes(b"half")
@@ -118,18 +100,9 @@ def half_then(error):
     return write
 
 
-def raising(error):
-    def fail(*_, **__):
-        raise error
-
-    return fail
-
-
 FULL, READ_ONLY = OSError(errno.ENOSPC, "No space left on device"), PermissionError(13, "Permission denied", "/x/y")
 FAILURES = {  # content, function that fails, error, what the sentence says
-    "disk full in a text": ("text", "pathlib.Path.write_text", FULL, "No space left on device"),
     "disk full in a table": (TABLE, "pandas.DataFrame.to_csv", FULL, "No space left on device"),
-    "disk full in a model": (half_then(FULL), None, FULL, "No space left on device"),
     "an error without a number": (half_then("Can't write data (name = '{}')"), None, None, "Can't write data"),
     "renaming refused": ("text", "os.replace", READ_ONLY, "Permission denied"),
     "folder refused": ("text", "pathlib.Path.mkdir", READ_ONLY, "Permission denied"),
@@ -142,10 +115,10 @@ def test_an_artifact_that_cannot_be_written_is_a_problem_and_the_old_one_stays(f
     step = Step("02_explore")
     with (
         refused("02_out.csv", said, "free the disk", "CXR_RESULTS_DIR", keeping=[four]),
-        monkeypatch.context() as patched,
+        monkeypatch.context() as patch,
     ):
         if where:
-            patched.setattr(where, raising(error))
+            patch.setattr(where, Mock(side_effect=error))
         step.write("02_out.csv", content)
     assert "02_out.csv" not in step.writes and Step("03_augment").read("02_out.csv").value.item() == 1
 
@@ -158,59 +131,23 @@ def test_an_interrupt_leaves_the_old_artifact_and_nothing_else(four, error):
     assert contents(four) == before
 
 
-def test_a_flushed_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    done, fsync, replace = [], os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda stream: done.append(Path(stream.name).read_text()) or fsync(stream))
-    monkeypatch.setattr(os, "replace", lambda *names: done.append("renamed") or replace(*names))
-    for flush in (False, True):
-        with paths.atomic_write(tmp_path / "a.txt", flush=flush) as unfinished:
-            unfinished.write_text(f"{flush}")
-    assert done == ["renamed", "True", "renamed"] and (tmp_path / "a.txt").read_text() == "True"
-
-
-@pytest.mark.parametrize("name", ["01_out.csv", "out.csv", "2_out.csv", "../02_out.csv", "MODEL_CARD.md"])
-def test_a_step_writes_under_its_own_number_only(four, name):
-    with pytest.raises(AssertionError, match="number of 02_explore"):
-        Step("02_explore").write(name, "x")
-
-
-# --- what is refused ---
-
-
-def edit(path):
-    path.write_text(path.read_text() + " ")
-
-
-def record_of(number, content):
-    return lambda folder: (folder / f"{number}_lineage.json").write_text(content)
-
-
 SPOILT = {  # what happened, which artifact is read then, what the sentence names
     "nothing was run": (lambda f: [p.unlink() for p in f.iterdir()], "01_out.csv", "01_out.csv", "missing", "run 01_d"),
-    "an artifact is missing": (lambda f: (f / "02_out.csv").unlink(), "02_out.csv", "missing", "run 02_explore.ipynb"),
     "no record": (lambda f: (f / "02_lineage.json").unlink(), "02_out.csv", "02_lineage.json", "run 02_explore.ipynb"),
-    "edited": (lambda f: edit(f / "02_out.csv"), "02_out.csv", "02_out.csv", "edited", "run 02_explore.ipynb again"),
+    "edited": (lambda f: (f / "02_out.csv").write_text("x"), "02_out.csv", "edited", "run 02_explore.ipynb again"),
     "cut short": (lambda f: run("02", ["01_out.csv"], "2", done=False), "02_out.csv", "cut short", "run 02_explore"),
-    "never written": (lambda f: (f / "02_own.csv").write_text("a\n"), "02_own.csv", "last finished", "run 02_explore"),
-    "a folder": (
-        lambda f: ((f / "02_out.csv").unlink(), (f / "02_out.csv").mkdir()),
-        "02_out.csv",
-        "02_out.csv can't be read",
-        "run 02_explore.ipynb",
-    ),
-    "record cut": (record_of("02", '{"notebook": "02'), "02_out.csv", "02_lineage.json", "run 02_explore.ipynb again"),
-    "record of other types": (record_of("02", '{"writes": [], "reads": 1}'), "02_out.csv", "02_lineage.json", "again"),
+    "a folder": (lambda f: replace_by_folder(f / "02_out.csv"), "02_out.csv", "can't be read", "run 02_explore.ipynb"),
+    "record cut": (lambda f: (f / "02_lineage.json").write_text('{"n": "02'), "02_out.csv", "02_lineage.json", "again"),
+    "record of other types": (lambda f: (f / "02_lineage.json").write_text('{"reads": 1}'), "02_out.csv", "run 02_ex"),
     "input made again": (lambda f: run("01", content="2"), "02_out.csv", "older 01_out.csv", "run 02_explore.ipynb"),
-    "input edited": (lambda f: edit(f / "01_out.csv"), "02_out.csv", "01_out.csv", "edited", "run 01_download.ipynb"),
     "two steps back": (lambda f: run("01", content="2"), "03_out.csv", "older 01_out.csv", "run 02_explore.ipynb"),
-    "half the chain made again": (
-        lambda f: (run("01", content="2"), run("02", ["01_out.csv"], "2")),
-        "03_out.csv",
-        "older 02_out.csv",
-        "run 03_augment.ipynb again",
-    ),
     "one of two inputs": (lambda f: run("03", ["02_out.csv"], "2"), "04_out.csv", "older 03_out.csv", "run 04_train"),
 }
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
 
 
 @pytest.mark.parametrize("case", SPOILT)
@@ -223,17 +160,9 @@ def test_no_step_reads_what_is_not_the_end_of_a_whole_chain(four, case):
     assert step.reads == {} and step.dataset == {}
 
 
-@pytest.mark.parametrize(
-    "happened",
-    [
-        lambda f: (run("01"), run("02", ["01_out.csv"]), run("03", ["02_out.csv"])),
-        lambda f: (f / "02_more.json").unlink(),
-        lambda f: (f / "04_lineage.json").write_text("x"),
-    ],
-    ids=["the same chain again", "an artifact that nobody read was lost", "a later step is broken"],
-)
-def test_a_whole_chain_is_read(four, happened):
-    happened(four)
+def test_a_whole_chain_is_read_even_if_a_later_step_is_broken(four):
+    run("01"), run("02", ["01_out.csv"]), run("03", ["02_out.csv"])  # the same again
+    (four / "04_lineage.json").write_text("x")
     step = Step("05_evaluate")
     assert step.read("03_out.csv").value.item() == 1
     assert step.dataset == DATASET and list(step.reads) == ["03_out.csv"]
@@ -247,19 +176,6 @@ def test_a_result_of_another_input_is_refused_even_if_01_ran_while_02_did(four):
     step.done()
     with refused("02_out.csv", "older 01_out.csv", "run 02_explore.ipynb again", keeping=[four]):
         Step("03_augment").read("02_out.csv")
-
-
-def test_each_file_is_hashed_once_for_each_state_of_it(four, monkeypatch):
-    hashed, digest = [], chain.hashlib.file_digest
-    monkeypatch.setattr(
-        chain.hashlib, "file_digest", lambda stream, how: hashed.append(stream.name) or digest(stream, how)
-    )
-    for _ in range(3):
-        Step("05_evaluate").read("04_out.csv")
-    assert len(hashed) <= 4, "01 to 04, and not at all where they were hashed before"
-    run("01", content="2")
-    with pytest.raises(Problem, match="older 01_out.csv"):
-        Step("05_evaluate").read("04_out.csv")
 
 
 def test_an_artifact_of_an_earlier_run_is_in_the_lineage_also_where_it_is_not_there(four, monkeypatch, tmp_path):
@@ -293,8 +209,6 @@ def test_a_costly_table_is_taken_over_from_the_same_code_images_and_inputs_alone
     assert (found is not None) == (case == "the same") == ("02_out.csv" in step.writes)
 
 
-# --- keys ---
-
 PROGRAM = {
     "a": '"""A."""\nfrom . import b, plots\nfrom .chain import Step\n\n\n'
     'def f(x):\n    """F."""\n    return b.g(x)  # why\n',
@@ -325,7 +239,7 @@ def test_code_is_hashed_without_words_and_with_what_it_imports(tmp_path, monkeyp
 
 
 NOTEBOOK = [
-    "import sys\n'google.colab' in sys.modules",
+    "from cxr import colab\ncolab.prepare()",
     "N = 3",
     "from cxr import calibration\n%matplotlib inline",
     "print(N)",
@@ -339,7 +253,7 @@ def test_a_notebook_is_hashed_but_for_its_setup_and_what_it_prints(tmp_path, cel
         (tmp_path / "01_a.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "x"}, *made]}))
         return chain.code_of(tmp_path / "01_a.ipynb")
 
-    changed = NOTEBOOK[cell].replace("sys.modules", "sys.path").replace("N", "M").replace("calibration", "swaps")
+    changed = NOTEBOOK[cell].replace("()", "(True)").replace("N", "M").replace("calibration", "swaps")
     assert (code(NOTEBOOK) != code([*NOTEBOOK[:cell], changed, *NOTEBOOK[cell + 1 :]])) == differs
 
 
@@ -375,15 +289,9 @@ def test_a_key_differs_where_any_input_does_and_is_the_same_for_the_same():
     inputs = [0, 0.5, "0", None, [0], [[0]], {"a": 0}, {"b": 0}, b"0", array, array.reshape(2, 3), array.astype("f4")]
     inputs += [table, table + 1, Network(1.0), Network(2.0), np.array(["a", None], object), array[:0]]
     found = [keys.cache_key(value) for value in inputs]
-    assert (
-        len(set(found)) == len(inputs)
-        and found[9] == keys.cache_key(np.arange(6))
-        and re.fullmatch(r"\w{16}", found[0])
-    )
+    assert len(set(found)) == len(inputs) and found[9] == keys.cache_key(np.arange(6)) and len(found[0]) == 16
     assert keys.cache_key(1, 2) != keys.cache_key([1, 2], []) and keys.cache_key(1, code=[keys]) != keys.cache_key(1)
 
-
-# --- the ledger and the sealed test ---
 
 ENSEMBLE, OTHER = {"04_ensemble.keras": "ab" * 32}, {"04_ensemble.keras": "cd" * 32}
 
@@ -402,20 +310,16 @@ def test_a_line_for_each_scoring_of_new_weights_or_pictures_and_none_for_old_one
     chain.add_to_ledger(step, 600, "p2", ENSEMBLE, "third")
     found = chain.add_to_ledger(step, 624, "p1", ENSEMBLE, "again")
     assert found.equals(chain.ledger("05")) and list(found) == chain.LEDGER and (found.code == step.code).all()
-    assert found.why.tolist() == [
-        "first, with a comma",
-        "second (new: plain, seed 0)",
-        "third (new: 04_ensemble.keras)",
-    ]
+    assert found.why.tolist()[::2] == ["first, with a comma", "third (new: 04_ensemble.keras)"]
+    assert found.why[1] == "second (new: plain, seed 0)"
     assert found.images.tolist() == ["624", "624", "600"] and found.networks.iloc[0] == "04_ensemble.keras:abababababab"
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", when) for when in found.when)
     assert len(chain.ledger("05", "another data set")) == 0 == len(chain.ledger("07"))
 
 
-@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "\x00\x01"])
-def test_a_damaged_ledger_is_named_and_left_alone(step, results, content):
+def test_a_damaged_ledger_is_named_and_left_alone(step, results):
     results.mkdir()
-    (results / "05_test_ledger.csv").write_text(content)
+    (results / "05_test_ledger.csv").write_text("a,b\n1,2\n")
     with refused("05_test_ledger.csv", "git checkout", keeping=[results]):
         chain.add_to_ledger(step, 1, "p", ENSEMBLE, "why")
 
@@ -454,9 +358,7 @@ def test_the_test_split_comes_behind_a_line_only(dataset, monkeypatch):
     opened, seen, load = dataset(), [], images.load
     with pytest.raises(Problem, match="test split is sealed.*ledger"):
         opened.part("test", 32)
-    monkeypatch.setattr(
-        images, "load", lambda *args, **more: (seen.append(len(chain.ledger("05"))), load(*args, **more))[1]
-    )
+    monkeypatch.setattr(images, "load", lambda *args: seen.append(len(chain.ledger("05"))) or load(*args))
     test = opened.test([32, 48], ENSEMBLE, "a reason")
     assert seen == [1, 1] and len(test.ledger) == 1 and set(test.table.split) == {"test"}
     assert {size: films.shape[1] for size, films in test.pictures.items()} == {32: 32, 48: 48}

