@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -22,9 +23,6 @@ def setup_cell(page, owner="OWNER"):
     cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
     source = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     return re.sub("github.com/[^/]+/", f"github.com/{owner}/", source)
-
-
-# --- what prepare does ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -64,10 +62,8 @@ def on_colab(monkeypatch):
 
 
 def refused(*words, **options):
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(Problem, match=".*".join(words)):
         colab.prepare(**options)
-    text = str(problem.value)
-    assert "\n" not in text and text.endswith(".") and all(word in text for word in words), text
 
 
 def test_a_machine_of_the_readers_own_is_left_alone(machine, capsys):
@@ -89,12 +85,7 @@ def test_colab_gets_what_it_lacks_beside_its_own_numpy_and_tensorflow(machine, o
     refused("No matching distribution", "switch on the internet")
 
 
-def test_what_is_lacked_is_what_the_package_imports_and_both_machines_miss():
-    pinned = re.findall(r"^([\w-]+)==", (TOP / "requirements.txt").read_text(), re.MULTILINE)
-    assert {re.match(r"[\w-]+", name)[0] for name in colab.LACKED} <= set(pinned)
-
-
-def test_results_go_to_drive_and_start_from_the_committed_ones(machine, on_colab, monkeypatch):
+def test_results_go_to_drive_and_start_from_the_committed_ones(machine, on_colab):
     colab.prepare(keep_on_drive=True)
     results = Path(os.environ["CXR_RESULTS_DIR"])
     assert results.is_relative_to(colab.DRIVE / "MyDrive") and (results / "01_manifest.csv").read_text() == "committed"
@@ -102,20 +93,13 @@ def test_results_go_to_drive_and_start_from_the_committed_ones(machine, on_colab
     colab.prepare(keep_on_drive=True)
     assert (results / "01_manifest.csv").read_text() == "mine"
 
-    def refuse(point):
-        raise RuntimeError("no")
-
-    on_colab.drive.mount = refuse
+    on_colab.drive.mount = None  # any error is of a class of Colab's own
     refused("Google Drive was not opened", "keep_on_drive=False", keep_on_drive=True)
 
 
 def test_a_copy_that_breaks_off_leaves_no_results(machine, on_colab, monkeypatch):
-    def full(source, target):
-        target.mkdir(parents=True)
-        raise shutil.Error([("a", "b", "No space left on device")])
-
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copytree", full)
+        patch.setattr(shutil, "copytree", Mock(side_effect=shutil.Error([("a", "b", "No space left on device")])))
         refused("can't be copied", "free some space", keep_on_drive=True)
     colab.prepare(keep_on_drive=True)
     assert (Path(os.environ["CXR_RESULTS_DIR"]) / "01_manifest.csv").exists()
@@ -129,21 +113,14 @@ def test_kaggle_keeps_results_where_it_saves_them(machine, on_colab, tmp_path):
     refused("not Colab", keep_on_drive=True)
 
 
-# --- the setup cell -------------------------------------------------------------------------------------------
-
-RUN = """
-import os, sys
-sys.path.insert(0, "")
-exec(sys.stdin.read())
-print("at", os.getcwd(), "with", sys.modules["cxr.colab"].__file__)
-"""
+RUN = "import os, sys; sys.path.insert(0, ''); exec(sys.stdin.read()); print(os.getcwd(), colab.__file__)"
 
 
-def run_cell(source, folder, **variables):
-    variables = os.environ | {"GIT_CONFIG_GLOBAL": str(folder / "gitconfig"), "GIT_TERMINAL_PROMPT": "0"} | variables
-    return subprocess.run(
-        [sys.executable, "-c", RUN], input=source, cwd=folder, env=variables, text=True, capture_output=True
-    )
+def run_cell(source, folder):
+    """Run `source` in `folder` as a kernel does."""
+    variables = os.environ | {"GIT_CONFIG_GLOBAL": str(folder / "gitconfig"), "GIT_TERMINAL_PROMPT": "0"}
+    options = dict(cwd=folder, env=variables, text=True, capture_output=True)
+    return subprocess.run([sys.executable, "-c", RUN], input=source, **options)
 
 
 @pytest.fixture
@@ -164,10 +141,9 @@ def github(tmp_path):
 
 def test_all_pages_begin_with_the_same_cell_and_carry_badges_of_their_own():
     assert len({setup_cell(page) for page in PAGES}) == 1
-    assert len(setup_cell(PAGES[0]).splitlines()) <= 9
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        assert text.count(f"/blob/main/{page.relative_to(TOP).as_posix()})") == 2, page.name  # Colab, Kaggle
+        link = f"/blob/main/{page.relative_to(TOP).as_posix()})"
+        assert page.read_text(encoding="utf-8").count(link) == 2, page.name  # Colab, Kaggle
 
 
 def test_on_colab_the_project_is_fetched_once(github):
@@ -175,7 +151,7 @@ def test_on_colab_the_project_is_fetched_once(github):
     for _ in range(2):  # the cell run twice, and another kernel on the same machine
         done = run_cell(f"{source}\n{source}", github)
         assert not done.returncode and "fatal" not in done.stderr, done.stderr
-        assert f"at {github}/cxr-project/notebooks with {github}/cxr-project/notebooks/cxr/colab.py" in done.stdout
+        assert f"{github}/cxr-project/notebooks {github}/cxr-project/notebooks/cxr/colab.py" in done.stdout
 
 
 @pytest.mark.parametrize(("owner", "words"), [("OWNER", "a copy of your own: see README"), ("joe", "No internet")])
@@ -189,4 +165,4 @@ def test_at_home_it_steps_into_notebooks_and_does_nothing_else(github, place):
     home = github.parent / "tree"
     done = run_cell(setup_cell(PAGES[0]), home / place)
     assert not done.returncode, done.stderr
-    assert done.stdout.strip() == f"at {home}/notebooks with {home}/notebooks/cxr/colab.py"
+    assert done.stdout.strip() == f"{home}/notebooks {home}/notebooks/cxr/colab.py"

@@ -34,9 +34,9 @@ def prepare(keep_on_drive: bool = False) -> None:
 
         try:
             drive.mount(str(DRIVE))
-        except Exception as error:  # refused, timed out, or no account: each raises a class of Colab's own
+        except Exception:  # refused, timed out, or no account: each raises a class of Colab's own
             remedy = "allow it in the window that Colab shows, or set keep_on_drive=False"
-            raise Problem(f"Google Drive was not opened ({type(error).__name__}): {remedy}.") from None
+            raise Problem(f"Google Drive was not opened: {remedy}.") from None
         os.environ["CXR_RESULTS_DIR"] = str(DRIVE / KEPT / "results")
         os.environ["CXR_CHECKPOINT_DIR"] = str(DRIVE / KEPT / "checkpoints")
     elif WORKING.is_dir():
@@ -55,23 +55,20 @@ def _install() -> None:
         command = [sys.executable, "-m", "pip", "install", "-q", "-c", str(held), *LACKED]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        reason = ([line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"])[-1]
+        reason = "".join([line for line in done.stderr.splitlines() if line.startswith("ERROR")][-1:])[:200]
         remedy = "switch on the internet (on Kaggle: Settings > Internet), and run this cell again"
-        raise Problem(f"pip could not install {', '.join(LACKED)} ({reason.strip()[:200]}): {remedy}.")
+        raise Problem(f"pip could not install {', '.join(LACKED)} ({reason}): {remedy}.")
 
 
 def _bring_results(target: Path) -> None:
     """Start from the committed results, so that any page can be the first one opened."""
     unfinished = target.with_name(f".unfinished_{target.name}")
-    if target.exists():
-        return
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(ROOT / "results", unfinished)
-        os.replace(unfinished, target)
-    except OSError as error:  # what copytree raises lists every file, and has no strerror
-        why = f"({error.strerror or 'not all files could be copied'}): free some space there and run this cell again"
-        raise Problem(f"The committed results can't be copied to {display_path(target)} {why}.") from None
+    if not target.exists():
+        try:
+            os.replace(shutil.copytree(ROOT / "results", unfinished, dirs_exist_ok=True), target)
+        except OSError:  # what copytree raises lists every file
+            lack = f"The committed results can't be copied to {display_path(target)}"
+            raise Problem(f"{lack}: free some space there and run this cell again.") from None
 
 
 def upload() -> str:
