@@ -23,8 +23,8 @@ from cxr.paths import ROOT, Problem, atomic_write, cache_dir, command, display_p
 CORE = ("01", "02", "03", "04", "05")  # what is run where no notebook is named
 SAMPLE = {  # parameters on the sample: quick, and still more than one seed
     "02": {"BODY_EPOCHS": 6},
-    "03": {"STRESS_DRAWS": 2, "SWAP_DRAWS": 2},
-    "04": {"SEEDS": 2},
+    "03": {"LUNG_EPOCHS": 3, "STRESS_DRAWS": 2, "SWAP_DRAWS": 1},
+    "04": {"SEEDS": 2, "EPOCHS": 10, "PATIENCE": 10},
     "05": {"BODIES": 10, "RESAMPLES": 500},
     "07": {"SEEDS": 1, "BACKBONES": "MobileNetV2 0.35", "TUNING_EPOCHS": 2, "RESAMPLES": 500},
     "08": {"SEEDS": 1, "TUNING_EPOCHS": 2, "RESAMPLES": 500},
