@@ -163,16 +163,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--download", action="store_true", help="fetch the X-rays first if they are not there")
     parser.add_argument("--set", default="", help='parameters, such as "SEEDS=1 EPOCHS=12"')
     options = parser.parse_args(arguments)
-<<<<<<< HEAD
-    wanted = settings(options.set)
-    folder = download.ensure(sample=False) if options.download else download.find()
-    os.environ["CHEST_XRAY_DIR"] = str((folder or ROOT / "chest_xray" / "sample").resolve())
-    sample = (Path(os.environ["CHEST_XRAY_DIR"]) / "sample.json").exists()
-=======
     wanted, output = settings(options.set), ROOT / "notebooks"
-    folder = (download.ensure() if options.download else download.find()) or ROOT / "chest_xray" / "sample"
+    folder = (download.ensure(sample=False) if options.download else download.find()) or ROOT / "chest_xray" / "sample"
     os.environ["CHEST_XRAY_DIR"], sample = str(folder.resolve()), (folder / "sample.json").exists()
->>>>>>> a
     notebooks = choose(options.notebooks, CORE[:4] if wanted and not sample else CORE)
     if sample:
         output = cache_dir() / "sample" / "notebooks"
