@@ -162,7 +162,7 @@ def closing(sample: bool) -> str:
         read("05_metrics.json"),
         [read(f"04_{name}.csv").conflict_auc for name in ("plain_seeds", "seeds")],
     )
-    plain, ours = (metrics["test"][name]["mean"] for name in ("plain_seeds", "seeds"))
+    plain, ours = (found["mean"] for found in (metrics["test"]["one_rule"]["plain_seeds"], metrics["test"]["seeds"]))
     usual = ", ".join(
         f"{word} {plain[key]:.3f} and {ours[key]:.3f}" for word, key in (("accuracy", "accuracy"), ("AUC", "auc"))
     )
