@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 CARD = "sample.json"  # in a set's folder: marks it as the project's sample is marked, and says what was drawn there
 QUICK: dict[str, dict] = {  # parameters of a run on a tiny drawn set, to see that the chain holds
+    "01": {"EPOCHS": 1},
     "02": {"BODY_EPOCHS": 1},
     "03": {"LUNG_EPOCHS": 1, "STRESS_DRAWS": 2, "SWAP_DRAWS": 1},
     "04": {"EPOCHS": 2, "SEEDS": 2, "ABLATION_SEEDS": 1, "ABLATION_EPOCHS": 1},

@@ -172,7 +172,7 @@ def test_bodies_are_of_the_class_that_is_asked_for():
     assert np.array_equal(corruptions.choose_bodies(label[label == 1], 0, True), np.arange(16)), "one class alone"
     code = np.arange(24) % 3
     third = corruptions.choose_bodies(code, 0, True)
-    assert {tuple(both) for both in np.stack([code, code[third]], 1)} >= {(1, 2), (2, 1)} and (code[third] != code).all()
+    assert {*zip(code.tolist(), code[third].tolist())} >= {(1, 2), (2, 1)} and (code[third] != code).all()
     conflict = corruptions.transplant(pictures, masks, np.arange(24), other)
     assert conflict.dtype == np.uint8 and np.array_equal(conflict[:, 0, 0], pictures[other, 0, 0])
 

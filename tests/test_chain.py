@@ -76,7 +76,7 @@ def test_tables_dicts_texts_and_functions_come_back_as_they_were(results, capsys
     )
     assert later.read("01_a.json") == content and later.path("01_model.keras").read_bytes() == b"weights"
     assert later.path("01_b.md").read_text(encoding="utf-8") == "Zeile 1\nβ\n"
-    assert "results/: 01_table.csv (1 kB), " in capsys.readouterr().out.replace("\xa0", " ")
+    assert "results/: 01_table.csv, " in capsys.readouterr().out
     record = json.loads((results / "01_lineage.json").read_text())
     assert record["code"] == chain.code_of(chain.notebooks()["01"]) and set(record["writes"]) == set(step.writes) - {
         "01_lineage.json"
@@ -339,7 +339,7 @@ def test_a_notebook_is_hashed_but_for_its_setup_and_what_it_prints(tmp_path, cel
         (tmp_path / "01_a.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "x"}, *made]}))
         return chain.code_of(tmp_path / "01_a.ipynb")
 
-    changed = NOTEBOOK[cell].replace("sys.modules", "sys.path").replace("N", "M").replace("calibration", "swaps")
+    changed = NOTEBOOK[cell].replace("sys", "False").replace("N", "M").replace("calibration", "swaps")
     assert (code(NOTEBOOK) != code([*NOTEBOOK[:cell], changed, *NOTEBOOK[cell + 1 :]])) == differs
 
 
@@ -400,8 +400,9 @@ def test_a_line_for_each_scoring_of_new_weights_or_pictures_and_none_for_old_one
     chain.add_to_ledger(step, 624, "p1", ENSEMBLE, "first, with a comma")
     chain.add_to_ledger(step, 624, "p1", {"plain, seed 0": "cd" * 32} | ENSEMBLE, "second")
     chain.add_to_ledger(step, 600, "p2", ENSEMBLE, "third")
-    found = chain.add_to_ledger(step, 624, "p1", ENSEMBLE, "again")
-    assert found.equals(chain.ledger("05")) and list(found) == chain.LEDGER and (found.code == step.code).all()
+    chain.add_to_ledger(step, 624, "p1", ENSEMBLE, "again")
+    found = chain.ledger("05")
+    assert list(found) == chain.LEDGER and (found.code == step.code).all()
     assert found.why.tolist() == [
         "first, with a comma",
         "second (new: plain, seed 0)",

@@ -276,7 +276,7 @@ def survey(folder: Path) -> pd.DataFrame:
     whole picture of the kind its name says. A folder may be a link to another disk, a file may not: it would change
     without a trace.
     """
-    there = "set CHEST_XRAY_DIR to the folder that holds train/ and test/"
+    folder, there = resolve(folder), "set CHEST_XRAY_DIR to the folder that holds train/ and test/"
     if not folder.is_dir():
         raise Problem(f"The data folder {display_path(folder)} does not exist: {there}, or run 01_download.ipynb.")
     parts = {part: path for part, path in _subfolders(folder).items() if part in ("train", "val", "test")}
@@ -447,7 +447,6 @@ class Dataset:
         self.table = split.merge(self.manifest[["path", "class_name", "sha256"]], on="path")
         self.names, self._step = class_names(self.manifest), step
         self.sample, self.kermany = step.dataset["sample"], step.dataset["kermany"]
-        self.synthetic = False  # TODO goes when nobody asks
 
     def rows(self, *parts: str) -> pd.DataFrame:
         """The films of these splits, numbered from 0."""

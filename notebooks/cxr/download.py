@@ -125,37 +125,35 @@ def _members(bundle: zipfile.ZipFile, archive: Path) -> list[tuple[zipfile.ZipIn
     raise _bad(archive, "holds no images under train/ and test/, so it is another data set")
 
 
-def _from_kaggle(data: Path) -> Path:
+def _from_kaggle(data: Path, last: bool = False) -> Path:
     """By kagglehub, then by the command line of `kaggle`; what arrives damaged is fetched once more."""
-    _need_room(data, NEEDED)
+    _cache().parent.mkdir(parents=True, exist_ok=True)
+    _need_room(_cache().parent, NEEDED)
     if (paths.ROOT / "kaggle.json").exists():
         os.environ.setdefault("KAGGLE_CONFIG_DIR", str(paths.ROOT))
     login = Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle", "kaggle.json")
     if login.exists() and login.stat().st_mode & 0o044:
         print("kaggle.json can be read by other users of this machine: run chmod 600 on it.")
-    for last in (False, True):
-        try:
-            if folder := _films_in(_by_kagglehub()):
-                return folder
-            kind = "holds no train/ and test/"
-        except ImportError:
-            raise Problem(f"kagglehub is not installed here: install requirements.txt, or {BY_HAND}.") from None
-        except OSError as error:
-            if _status(error) in (401, 403, 404):
-                command = [sys.executable, "-m", "kaggle", "datasets", "download", HANDLE, "-p", str(data)]
-                if subprocess.run(command).returncode == 0:
-                    return extract(data / f"{HANDLE.split('/')[1]}.zip", data)
-            raise Problem(_sentence(error)) from None
-        except Exception as error:  # a wrong checksum, a wrong CRC, no zip file, ...
-            if "credentials" in str(error):
-                raise Problem(f"kaggle.json is no Kaggle login: delete it, since none is needed, and {AGAIN}.") from None
-            kind = "is no zip file, perhaps a login page" if isinstance(error, ValueError) else "is damaged"
-        for leftover in (_cache(), _cache().with_suffix(".complete")):  # or they would be taken for good ones
-            leftover.unlink(missing_ok=True)
-        if last:
-            raise Problem(f"The archive from Kaggle {kind}, twice in a row: {BY_HAND}.")
-        print(f"The archive {kind}; fetching it once more.", flush=True)
-    raise AssertionError
+    try:
+        if folder := _films_in(_by_kagglehub()):
+            return folder
+    except ImportError:
+        raise Problem(f"kagglehub is not installed here: install requirements.txt, or {BY_HAND}.") from None
+    except OSError as error:
+        if _status(error) in (401, 403, 404):
+            command = [sys.executable, "-m", "kaggle", "datasets", "download", HANDLE, "-p", str(data)]
+            if subprocess.run(command).returncode == 0:
+                return extract(data / f"{HANDLE.split('/')[1]}.zip", data)
+        raise Problem(_sentence(error)) from None
+    except Exception as error:  # a wrong checksum, a wrong CRC, no zip file, ...
+        if "credentials" in str(error):
+            raise Problem(f"kaggle.json is no Kaggle login: delete it, since none is needed, and {AGAIN}.") from None
+    for leftover in (_cache(), _cache().with_suffix(".complete")):  # or they would be taken for good ones
+        leftover.unlink(missing_ok=True)
+    if last:
+        raise Problem(f"What Kaggle sends is damaged, or a login page, twice in a row: {BY_HAND}.")
+    print("The archive is damaged; fetching it once more.", flush=True)
+    return _from_kaggle(data, last=True)
 
 
 def _cache() -> Path:
@@ -201,7 +199,7 @@ def _sentence(error: Exception) -> str:
     if "ProxyError" in text:
         return f"The proxy in HTTPS_PROXY can't be reached: correct it and {AGAIN}, or {BY_HAND}."
     if status in (401, 403):
-        login = f"make a new token at https://www.kaggle.com/settings, save it as kaggle.json in the project"
+        login = "make a new token at https://www.kaggle.com/settings, save it as kaggle.json in the project"
         return f"Kaggle asks for a login, or refuses yours (HTTP {status}): {login} and {AGAIN}, or {BY_HAND}."
     if status:
         return f"Kaggle answered HTTP {status}: wait ten minutes and {AGAIN}, or {BY_HAND}."
