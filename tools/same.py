@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 import run
-from cxr import chain
-from cxr.paths import ROOT, Problem, atomic_write, cache_dir, command, results_dir
+from cxr import chain, paths
+from cxr.paths import ROOT, Problem, atomic_write, cache_dir, results_dir
 
 sys.path.insert(0, str(ROOT / "tests"))
 UNSTEADY = set(
@@ -77,7 +77,8 @@ def compare(commit: str, wanted: list[Path]) -> dict[str, list[str]]:
     draw(drawn / "chest_xray", images=72)
     noise_weights(drawn / "weights")
     if not old.parent.is_dir():
-        archive = subprocess.run(["git", "-C", ROOT, "archive", commit, "notebooks"], check=True, capture_output=True)
+        command = ["git", "-C", ROOT, "archive", commit, "notebooks", "results"]
+        archive = subprocess.run(command, check=True, capture_output=True)
         old.parent.mkdir(parents=True)
         subprocess.run(["tar", "-x", "-C", old.parent], input=archive.stdout, check=True)
     for number, notebook in chain.notebooks(old.parent / "notebooks").items():
@@ -128,4 +129,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    paths.command(main)
