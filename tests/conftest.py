@@ -85,12 +85,11 @@ def finished(tiny, shared):
             for variable in ("CXR_EXTERNAL_DIR", "CXR_ADULTS_DIR"):
                 patch.delenv(variable, raising=False)
             (folder / "pages/appendix").mkdir(parents=True)
-            (folder / "notebooks/appendix").mkdir(parents=True)
             (folder / "pages/cxr").symlink_to(ROOT / "notebooks/cxr")
             for notebook in NOTEBOOKS:
-                place, known = notebook.relative_to(ROOT / "notebooks"), run.parameters(notebook)
+                place = notebook.relative_to(ROOT / "notebooks")
                 with_solutions(notebook, folder / "pages" / place)
-                own = {name: value for name, value in QUICK.get(notebook.name[:2], {}).items() if name in known}
+                own = QUICK.get(notebook.name[:2], {})
                 run.execute(folder / "pages" / place, folder / "notebooks" / place, own, quiet=True)
 
     return shared("finished run", make)

@@ -64,7 +64,7 @@ def test_tables_dicts_texts_and_functions_come_back_as_they_were(results, capsys
     assert list(later.read("01_none.csv")) == [*TABLE] and b"\r" not in (results / "01_table.csv").read_bytes()
     assert later.read("01_a.json") == content and later.path("01_model.keras").read_bytes() == b"weights"
     assert later.path("01_b.md").read_text(encoding="utf-8") == "Zeile 1\nβ\n"
-    assert "results/: 01_table.csv (1 kB), " in capsys.readouterr().out.replace("\xa0", " ")
+    assert "results/: 01_table.csv, " in capsys.readouterr().out
     record = json.loads((results / "01_lineage.json").read_text())
     assert record["code"] == chain.code_of(chain.notebooks()["01"]) and len(record["writes"]) == 5
     assert later.reads["01_b.md"] == record["writes"]["01_b.md"] and str(results) not in json.dumps(record)

@@ -14,8 +14,7 @@ from cxr.paths import Problem
 def scored():
     """200 images with overlapping scores, some of them tied."""
     rng = np.random.default_rng(0)
-    label = rng.integers(0, 2, 200)
-    return label, (0.3 * label + 0.7 * rng.random(200)).round(2)
+    return (label := rng.integers(0, 2, 200)), (0.3 * label + 0.7 * rng.random(200)).round(2)
 
 
 def own_patients(label, films_each=1):

@@ -23,29 +23,29 @@ from cxr.paths import ROOT, Problem, atomic_write, cache_dir, command, display_p
 CORE = ("01", "02", "03", "04", "05")  # what is run where no notebook is named
 SAMPLE = {  # parameters on the sample: quick, and still more than one seed
     "02": {"BODY_EPOCHS": 6},
-    "03": {"STRESS_DRAWS": 2, "SWAP_DRAWS": 2},
-    "04": {"SEEDS": 2},
+    "03": {"LUNG_EPOCHS": 3, "STRESS_DRAWS": 2, "SWAP_DRAWS": 1},
+    "04": {"SEEDS": 2, "EPOCHS": 10, "PATIENCE": 10},
     "05": {"BODIES": 10, "RESAMPLES": 500},
     "07": {"SEEDS": 1, "BACKBONES": "MobileNetV2 0.35", "TUNING_EPOCHS": 2, "RESAMPLES": 500},
     "08": {"SEEDS": 1, "TUNING_EPOCHS": 2, "RESAMPLES": 500},
 }
-KERNEL = {
+KERNEL = {  # this very Python, whatever kernels are installed, with figures in the notebook
     "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=40"],
     "display_name": "Python 3",
     "language": "python",
     "env": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
-}  # this very Python, whatever kernels are installed, with figures in the notebook
+}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
-}  # of an executed notebook
+}
 
 
 def choose(wanted: str, default: tuple[str, ...] = CORE) -> list[Path]:
     """The notebooks to run, in order: ``"04 05 A1"``, apart by spaces or commas, ``"all"``, or `default` for ``""``."""
     there = chain.notebooks()
-    numbers = [re.split("[_.]", word)[0].upper().zfill(2) for word in wanted.replace(",", " ").split()] or list(default)
-    numbers = list(there) if wanted.strip() == "all" else numbers
+    words = list(there) if wanted.strip() == "all" else wanted.replace(",", " ").split() or default
+    numbers = [re.split("[_.]", word)[0].upper().zfill(2) for word in words]
     if unknown := [number for number in numbers if number not in there]:
         choice = f"choose from {' '.join(there)}, or all"
         raise Problem(f"NOTEBOOKS names {', '.join(unknown)}, which is not in notebooks/: {choice}.")
@@ -55,15 +55,13 @@ def choose(wanted: str, default: tuple[str, ...] = CORE) -> list[Path]:
 def parameters(notebook: Path) -> dict[str, object]:
     """The parameters of a notebook and their values, from its cell tagged ``parameters``."""
     nodes = ast.parse("\n".join(chain.code_cells(notebook, "parameters"))).body
-    assigned = [node for node in nodes if isinstance(node, ast.Assign)]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in assigned}  # type: ignore[attr-defined]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes if isinstance(node, ast.Assign)}
 
 
 def settings(wanted: str) -> dict[str, object]:
     """Parameters from the command line: ``"SEEDS=1 EPOCHS=12"``; one that is text is taken as it stands."""
     known = {name: value for path in choose("all") for name, value in parameters(path).items()}
-    found: dict[str, object] = {}
-    example = 'as in SET="SEEDS=1 EPOCHS=12"'
+    found, example = dict[str, object](), 'as in SET="SEEDS=1 EPOCHS=12"'
     for word in wanted.split():
         name, _, value = word.partition("=")
         if name not in known:
@@ -80,66 +78,54 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Take out what changes from run to run and tells a reader nothing, and join the pieces of a stream."""
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags", [])
+        tags, outputs = cell.metadata.get("tags", []), list[nbformat.NotebookNode]()
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
-        merged: list[nbformat.NotebookNode] = []
         for output in cell.get("outputs", []):
-            if merged and output.output_type == "stream" and merged[-1].get("name") == output.name:
-                merged[-1].text += output.text
+            if outputs and output.output_type == "stream" and outputs[-1].get("name") == output.name:
+                outputs[-1].text += output.text
             else:
-                merged.append(output)
-        for output in merged:
+                outputs.append(output)
+        for output in outputs:
             if "text" in output:  # how long Keras took for an epoch
                 output.text = re.sub(r" - \d+m?s( - \d+m?s/step)?(?= - |\n)", "", output.text)
         if cell.cell_type == "code":
-            cell.outputs = merged
+            cell.outputs = outputs
     return notebook
 
 
 def execute(notebook: Path, output: Path, chosen: dict | None = None, quiet: bool = False) -> None:
     """Run one notebook from top to bottom, and write it with its outputs only when it has reached its end.
 
-    `notebook` and `output` may be the same file; `chosen` replaces values in the cell tagged ``parameters``. A
-    `Problem` where the notebook stopped; the sentence is the notebook's own where it has one.
+    `notebook` and `output` may be the same file; `chosen` replaces values in the cell tagged ``parameters``, where it
+    has them. A `Problem` where the notebook stopped; the sentence is the notebook's own where it has one.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     folder = notebook.parent.parent if notebook.parent.name == "appendix" else notebook.parent
-    options = dict(kernel_name="this-python", language="python", cwd=folder, progress_bar=False)
-    options |= {} if quiet else dict(stdout_file=sys.stdout, stderr_file=sys.stderr)
-    kept = os.environ.get("JUPYTER_PATH")
+    known, chosen = parameters(notebook), chosen or {}
+    options = {"kernel_name": "this-python", "language": "python", "cwd": folder, "progress_bar": False}
+    options |= {} if quiet else {"stdout_file": sys.stdout, "stderr_file": sys.stderr}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    kept = os.environ.get("JUPYTER_PATH", "")
     with tempfile.TemporaryDirectory() as kernels, atomic_write(output) as unfinished:
         spec = Path(kernels, "kernels", "this-python", "kernel.json")
         spec.parent.mkdir(parents=True)
         spec.write_text(json.dumps(KERNEL), encoding="utf-8")
-        os.environ["JUPYTER_PATH"] = os.pathsep.join([kernels, *([kept] if kept else [])])
+        os.environ["JUPYTER_PATH"] = f"{kernels}{os.pathsep}{kept}"
         try:
-            papermill.execute_notebook(notebook, unfinished, chosen or {}, **options)
-            nbformat.write(tidy(nbformat.read(unfinished, as_version=4)), unfinished)
+            own = {name: value for name, value in chosen.items() if name in known}
+            papermill.execute_notebook(notebook, unfinished, own, **options)
         except papermill.PapermillExecutionError as error:
-            if error.ename == "Problem":
-                raise Problem(error.evalue) from None
             where = f"{notebook.name} stopped in cell {error.exec_count} with {error.ename}: {error.evalue}"
-            raise Problem(f"{where} (open it in Jupyter and run that cell to see where).") from error
+            said = f"{where} (open it in Jupyter and run that cell to see where)."
+            raise Problem(error.evalue if error.ename == "Problem" else said) from None
         except DeadKernelError:
             cause = "most likely for lack of memory: set a smaller BATCH_SIZE, or close other programs"
             raise Problem(f"The Python that ran {notebook.name} died, {cause}, and run it again.") from None
         finally:
-            os.environ.pop("JUPYTER_PATH")
-            os.environ |= {"JUPYTER_PATH": kept} if kept else {}
-
-
-def run(notebooks: list[Path], output: Path, chosen: dict[str, dict] | None = None) -> None:
-    """Run notebooks in order, a heading before each, into the folder `output`; `chosen` is by notebook number."""
-    for count, notebook in enumerate(notebooks, 1):
-        print(f"\n--- {count}/{len(notebooks)}  {notebook.name}", flush=True)
-        started, place = time.perf_counter(), output / notebook.relative_to(ROOT / "notebooks")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        known = parameters(notebook)
-        own = {name: value for name, value in (chosen or {}).get(notebook.name[:2], {}).items() if name in known}
-        execute(notebook, place, own)
-        print(f"--- {notebook.name} done in {time.perf_counter() - started:.0f} s", flush=True)
+            os.environ["JUPYTER_PATH"] = kept
+        nbformat.write(tidy(nbformat.read(unfinished, as_version=4)), unfinished)
 
 
 def scratch(folder: Path, notebooks: list[Path]) -> Path:
@@ -158,21 +144,15 @@ def scratch(folder: Path, notebooks: list[Path]) -> Path:
 def closing(sample: bool) -> str:
     """What a run of 01 to 05 found, in two lines."""
     read = chain.Step("00_closing").read
-    metrics, conflict = (
-        read("05_metrics.json"),
-        [read(f"04_{name}.csv").conflict_auc for name in ("plain_seeds", "seeds")],
-    )
-    plain, ours = (metrics["test"][name]["mean"] for name in ("plain_seeds", "seeds"))
-    usual = ", ".join(
-        f"{word} {plain[key]:.3f} and {ours[key]:.3f}" for word, key in (("accuracy", "accuracy"), ("AUC", "auc"))
-    )
-    films = (
-        f"{metrics['images']['test']} films that play the test" if sample else f"{metrics['images']['test']} test films"
-    )
-    better = "The usual figure prefers the wrong network: " if plain["auc"] > ours["auc"] else ""
+    facts, films = read("05_metrics.json"), "films that play the test" if sample else "test films"
+    plain, ours = facts["test"]["one_rule"]["plain_seeds"]["mean"], facts["test"]["seeds"]["mean"]
+    conflict = [read(f"04_{name}.csv").conflict_auc.mean() for name in ("plain_seeds", "seeds")]
+    wrong = max(plain["accuracy"] - ours["accuracy"], plain["auc"] - ours["auc"]) > 0 and conflict[0] < conflict[1]
     return (
-        f"A plain CNN and this network on {films}: {usual}.\n{better}with the lungs in a body of the other class their "
-        f"AUC is {conflict[0].mean():.2f} and {conflict[1].mean():.2f}."
+        f"A plain CNN and this network on {facts['images']['test']} {films}: accuracy {plain['accuracy']:.3f} and "
+        f"{ours['accuracy']:.3f}, AUC {plain['auc']:.3f} and {ours['auc']:.3f}.\n"
+        f"{'The usual figure prefers the wrong network: w' if wrong else 'W'}ith the lungs in a body of the other "
+        f"class, the AUC on validation is {conflict[0]:.2f} and {conflict[1]:.2f}."
     )
 
 
@@ -183,21 +163,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--download", action="store_true", help="fetch the X-rays first if they are not there")
     parser.add_argument("--set", default="", help='parameters, such as "SEEDS=1 EPOCHS=12"')
     options = parser.parse_args(arguments)
-    wanted = settings(options.set)
-    folder = download.ensure(sample=False) if options.download else download.find()
-    os.environ["CHEST_XRAY_DIR"] = str((folder or ROOT / "chest_xray" / "sample").resolve())
-    sample = (Path(os.environ["CHEST_XRAY_DIR"]) / "sample.json").exists()
+    wanted, output = settings(options.set), ROOT / "notebooks"
+    folder = (download.ensure(sample=False) if options.download else download.find()) or ROOT / "chest_xray" / "sample"
+    os.environ["CHEST_XRAY_DIR"], sample = str(folder.resolve()), (folder / "sample.json").exists()
     notebooks = choose(options.notebooks, CORE[:4] if wanted and not sample else CORE)
-    output = ROOT / "notebooks"
     if sample:
         output = cache_dir() / "sample" / "notebooks"
-        print("No X-rays are here, so this runs on the sample: about 1,000 small films of the train folder.")
+        print("This runs on the sample: about 1,000 small films of the train folder.")
     elif wanted:  # the committed notebooks show what their own parameters give
         output = scratch(cache_dir() / "set", notebooks)
-    chosen = {path.name[:2]: (SAMPLE.get(path.name[:2], {}) if sample else {}) | wanted for path in notebooks}
-    run(notebooks, output, chosen)
-    pages = f"Executed notebooks: {display_path(output)}/   artifacts: {display_path(results_dir())}/"
-    print(f"\n{closing(sample)}\n{pages}" if notebooks[-1].name.startswith("05") else f"\n{pages}")
+    for count, notebook in enumerate(notebooks, 1):
+        print(f"\n--- {count}/{len(notebooks)}  {notebook.name}", flush=True)
+        started = time.perf_counter()
+        own = (SAMPLE.get(notebook.name[:2], {}) if sample else {}) | wanted
+        execute(notebook, output / notebook.relative_to(ROOT / "notebooks"), own)
+        print(f"--- {notebook.name} done in {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"\n{closing(sample)}" if notebooks[-1].name.startswith("05") else "")
+    print(f"Executed notebooks: {display_path(output)}/   artifacts: {display_path(results_dir())}/")
     if sample:
         print("Next: `make run DOWNLOAD=1` fetches all films (1.2 GB, no account) and does it in full.")
 

@@ -111,7 +111,7 @@ def stale(notebook: Path) -> bool:
 def check(name: str, checked: set[str] | None = None) -> dict:
     """The lineage record of the step that wrote the artifact `name`, after following it back to the start of the chain.
 
-    A `Problem` if it is missing, was changed after it was written, or was made from an input that has changed since.
+    A `Problem` if it is missing, was changed after it was written, or was made from an input that changed since.
     """
     checked = set() if checked is None else checked
     path, maker = results_dir() / name, _maker(name)
@@ -131,10 +131,7 @@ def check(name: str, checked: set[str] | None = None) -> dict:
 
 
 class Step:
-    """What the notebook called `name`, such as ``"02_explore"``, reads and writes in the results folder.
-
-    ``dataset`` says what the images are (name, sample, images); 01 sets it, later steps read it.
-    """
+    """What the notebook `name`, such as ``"02_explore"``, reads and writes; ``dataset`` says what the images are."""
 
     def __init__(self, name: str):
         self.name, self.number, self.dataset = name, name[:2], dict[str, Any]()
@@ -151,10 +148,7 @@ class Step:
         return results_dir() / name
 
     def earlier(self, name: str) -> Path | None:
-        """Where an earlier run left an artifact of this step or of a later one, here or in the project; noted, too.
-
-        None where there is none, which is noted as well. It may be of any age: nothing is checked.
-        """
+        """Where an earlier run left an artifact of this or a later step, here or in the project; noted also if None."""
         path = next(filter(Path.is_file, (results_dir() / name, ROOT / "results" / name)), None)
         self.earlier_reads[name] = file_sha256(path) if path else "not there"
         return path
@@ -166,23 +160,18 @@ class Step:
 
     def keep(self, name: str, **columns: str) -> pd.DataFrame | None:
         """The table `name` of an earlier run by the same code from the same inputs, with these values, or None."""
-        path, sha256 = results_dir() / name, ""
-        if path.exists() and (results_dir() / f"{self.number}_lineage.json").exists():
-            before, sha256 = record(self.number), file_sha256(path)
-            codes = {before.get("code"), before.get("accepted", {}).get("code")}
-            same = [before[part] == getattr(self, part) for part in ("dataset", "reads")]
-            if all(same) and self.code in codes and before["writes"].get(name) == sha256:
-                table = load_table(path, *columns)
-                if all(column in table and (table[column] == value).all() for column, value in columns.items()):
-                    self.writes[name] = sha256
-                    return table
-        return None
+        path = results_dir() / name
+        if not path.exists() or not (results_dir() / f"{self.number}_lineage.json").exists():
+            return None
+        before, table, sha256 = record(self.number), load_table(path, *columns), file_sha256(path)
+        same = [before["dataset"] == self.dataset, before["reads"] == self.reads, before["writes"].get(name) == sha256]
+        same += [self.code in (before.get("code"), before.get("accepted", {}).get("code"))]
+        same += [column in table and (table[column] == value).all() for column, value in columns.items()]
+        self.writes |= {name: sha256} if all(same) else {}
+        return table if all(same) else None
 
     def write(self, name: str, content: pd.DataFrame | dict | str | bytes | Callable[[Path], object]) -> None:
-        """Write an artifact whole or not at all; a `Problem` where the results folder can't be written.
-
-        `content` may also be a Figure, which is marked where the images are a sample, or a function of the path.
-        """
+        """Write an artifact whole or not at all; `content` may also be a Figure, or a function of the path."""
         assert name.startswith(self.number + "_"), f"{name} does not carry the number of {self.name}"
         folder = results_dir()
         try:
@@ -220,53 +209,34 @@ class Step:
         lineage = {"notebook": self.name, "code": self.code, "dataset": self.dataset, "reads": self.reads}
         lineage |= {"earlier": self.earlier_reads} if self.earlier_reads else {}
         self.write(f"{self.number}_lineage.json", lineage | {"writes": writes})
-        sizes = {name: max((results_dir() / name).stat().st_size // 1024, 1) for name in writes}
-        listed = ", ".join(f"{name}\N{NO-BREAK SPACE}({size:,}\N{NO-BREAK SPACE}kB)" for name, size in sizes.items())
-        text = f"{display_path(results_dir())}/: {listed}"
+        text = f"{display_path(results_dir())}/: {', '.join(writes)}"
         print(textwrap.fill(text, 88, break_long_words=False, break_on_hyphens=False))
 
 
 def ledger(number: str, data_set: str = "") -> pd.DataFrame:
-    """The test ledger of a notebook, or its lines of one data set; empty where it never scored a test folder.
-
-    A `Problem` where the file is there but is no ledger.
-    """
+    """The test ledger of a notebook, or its lines of one data set; empty where it never scored a test folder."""
     path = results_dir() / f"{number}_test_ledger.csv"
     if not path.exists():
         return pd.DataFrame(columns=LEDGER)
-    remedy = "take it back from the repository (git checkout), or move it away."
     try:
-        found = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise Problem(f"{display_path(path)} can't be read ({error}): {remedy}") from None
-    if list(found) != LEDGER:
-        raise Problem(f"{display_path(path)} has other columns than {', '.join(LEDGER)}: {remedy}")
+        found = pd.read_csv(path, dtype=str, keep_default_na=False)[LEDGER]
+    except (OSError, ValueError, KeyError) as error:
+        remedy = "take it back from the repository (git checkout), or move it away"
+        raise Problem(f"{display_path(path)} can't be read ({error}): {remedy}.") from None
     return found[found.data_set == data_set].reset_index(drop=True) if data_set else found
 
 
-def add_to_ledger(step: Step, images: int, pixels: str, networks: dict[str, str], why: str) -> pd.DataFrame:
-    """Note that `networks` (name and hash of the weights) are about to be scored on `pixels`, unless a line says so.
-
-    Returns all lines. A `Problem` where `why` is empty or the ledger can't be read.
-    """
+def add_to_ledger(step: Step, images: int, pixels: str, networks: dict[str, str], why: str) -> None:
+    """Note that `networks` (name and hash of the weights) are about to be scored on `pixels`, unless a line says so."""
     if not why.strip():
         raise Problem(f"WHY in the parameters of {step.name}.ipynb is empty: say why the test folder is scored.")
     lines, named = ledger(step.number), [f"{name}:{weights[:12]}" for name, weights in networks.items()]
     known = {one for line in lines.networks[lines.pixels == pixels] for one in line.split(SEPARATOR)}
     if fresh := [one.rpartition(":")[0] for one in named if one not in known]:
-        line = {
-            "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
-            "code": step.code,
-            "notebook": step.name,
-            "data_set": step.dataset.get("name", ""),
-            "images": str(images),
-            "pixels": pixels,
-            "networks": SEPARATOR.join(named),
-            "why": f"{why} (new: {', '.join(fresh)})" if len(lines) else why,
-        }
-        lines = pd.concat([lines, pd.DataFrame([line])], ignore_index=True)[LEDGER]
+        when, data_set = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"), step.dataset.get("name", "")
+        why = f"{why} (new: {', '.join(fresh)})" if len(lines) else why
+        lines.loc[len(lines)] = [when, step.code, step.name, data_set, images, pixels, SEPARATOR.join(named), why]
     step.write(f"{step.number}_test_ledger.csv", lines)
-    return lines
 
 
 @dataclass
@@ -283,10 +253,9 @@ class Part:
 
 
 class TestPart(Part):
-    """The official test folder, opened: ``ledger`` has the scorings of this data set by this notebook.
+    """The official test folder, opened; ``ledger`` has its scorings by this notebook.
 
-    Answers are kept in ``NN_test_scores.csv``, in columns ``name @key``; a key is of all that an answer depends on, so
-    what has been asked before is read from there.
+    Answers are kept in ``NN_test_scores.csv``, in columns ``name @key``: a key of all that an answer depends on.
     """
 
     __test__ = False  # no class of tests, whatever its name
@@ -307,10 +276,9 @@ class TestPart(Part):
         self._step.write(self._name, self._scores)
 
     def answers(self, name: str, ask: Callable[[], np.ndarray], *depends) -> np.ndarray:
-        """What `ask` returns for the test films, asked only where it is not kept.
+        """What `ask` returns for the test films, of shape (images,) or (images, outputs); asked where it is not kept.
 
-        Its shape is (images,) or (images, outputs). `depends` is all that it depends on: values, arrays, networks,
-        functions, classes, modules.
+        `depends` is all that it depends on: values, arrays, networks, functions, classes, modules.
         """
         is_code = [callable(one) and not hasattr(one, "get_weights") or hasattr(one, "__file__") for one in depends]
         code = [one for one, so in zip(depends, is_code) if so]
