@@ -163,11 +163,7 @@ def recorded(monkeypatch, tmp_path):
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
 
-    def record(notebooks, output, chosen):
-        own = {number: parameters for number, parameters in chosen.items() if parameters}
-        calls.append(([path.name[:2] for path in notebooks], output, os.environ["CHEST_XRAY_DIR"], own))
-
-    monkeypatch.setattr(run, "run", record)
+    monkeypatch.setattr(run, "execute", lambda page, output, chosen: calls.append((page.name[:2], output, chosen)))
     monkeypatch.setattr(run, "closing", lambda sample: "closing")
     return calls
 
@@ -175,18 +171,23 @@ def recorded(monkeypatch, tmp_path):
 def test_without_x_rays_the_sample_is_used_out_of_the_way(recorded, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(run.download, "find", lambda: None)
     run.main(["--set", "EPOCHS=3"])
-    ((numbers, output, folder, chosen),) = recorded
-    assert numbers == list(run.CORE) and output == tmp_path / "cache/sample/notebooks"
-    assert folder == str(ROOT / "chest_xray/sample") and chosen["04"] == run.SAMPLE["04"] | {"EPOCHS": 3}
+    assert [number for number, *_ in recorded] == list(run.CORE)
+    assert recorded[3] == ("04", tmp_path / "cache/sample/notebooks/04_train.ipynb", run.SAMPLE["04"] | {"EPOCHS": 3})
+    assert os.environ["CHEST_XRAY_DIR"] == str(ROOT / "chest_xray/sample")
     assert run.results_dir() == tmp_path / "cache/sample/results" and "DOWNLOAD=1" in capsys.readouterr().out
 
 
-def test_other_parameters_run_apart_and_never_on_the_test_folder(recorded, monkeypatch, tiny, tmp_path):
-    monkeypatch.setattr(run.download, "find", lambda: tiny)
-    run.main(["--notebooks", "04 05"])
-    assert recorded == [(["04", "05"], ROOT / "notebooks", str(tiny), {})] and run.results_dir() == ROOT / "results"
+def test_with_x_rays_the_notebooks_are_rewritten_in_place(recorded, monkeypatch, tmp_path):
+    monkeypatch.setattr(run.download, "find", lambda: tmp_path)
+    run.main(["--notebooks", "04 A1"])
+    assert [output for _, output, _ in recorded] == [NOTEBOOKS[3], ROOT / "notebooks/appendix/A1_audit.ipynb"]
+    assert [chosen for *_, chosen in recorded] == [{}, {}] and run.results_dir() == ROOT / "results"
+
+
+def test_other_parameters_run_apart_and_never_on_the_test_folder(recorded, monkeypatch, tmp_path):
+    monkeypatch.setattr(run.download, "find", lambda: tmp_path)
     run.main(["--notebooks", "04", "--set", "EPOCHS=40 SEEDS=1"])
-    assert recorded[1] == (["04"], tmp_path / "cache/set/notebooks", str(tiny), {"04": {"EPOCHS": 40, "SEEDS": 1}})
+    assert recorded == [("04", tmp_path / "cache/set/notebooks/04_train.ipynb", {"EPOCHS": 40, "SEEDS": 1})]
     copied = {path.name for path in (tmp_path / "cache/set/results").iterdir()}
     assert copied == {path.name for path in (ROOT / "results").iterdir() if path.name[:2] in ("01", "02", "03")}
     for notebooks in ("05", "all"):
@@ -209,7 +210,12 @@ def test_a_missing_folder_ends_the_command_with_one_sentence(tmp_path):
 
 def test_the_closing_words_say_what_the_results_say(finished, monkeypatch):
     monkeypatch.setenv("CXR_RESULTS_DIR", str(finished / "results"))
-    assert len(run.closing(sample=True).splitlines()) == 2
+    test, text = read(finished / "results/05_metrics.json")["test"], run.closing(sample=True)
+    plain, ours = test["one_rule"]["plain_seeds"]["mean"], test["seeds"]["mean"]
+    conflict = [read(finished / f"results/04_{name}.csv").conflict_auc.mean() for name in ("plain_seeds", "seeds")]
+    better = plain["auc"] > ours["auc"] or plain["accuracy"] > ours["accuracy"]
+    assert ("The usual figure prefers the wrong network" in text) == (better and conflict[0] < conflict[1])
+    assert len(text.splitlines()) == 2 and "body of the other class" in text
 
 
 def test_what_moved_between_two_runs_is_named(tmp_path):
@@ -217,9 +223,9 @@ def test_what_moved_between_two_runs_is_named(tmp_path):
     table = pd.DataFrame({"path": ["a", "b"], "auc": [0.5, 0.25], "seconds": [1.0, 2.0]})
     table.to_csv(old, index=False)
     changes = [(table.assign(seconds=9, more=1), []), (table.assign(auc=[0.5, 0.26]), ["auc"])]
-    for changed, found in [*changes, (table.drop(columns="auc"), ["no auc"]), (table[:1], ["1 rows, not 2"])]:
+    for changed, found in [*changes, (table.drop(columns="auc"), ["auc"]), (table[:1], ["auc", "path"])]:
         changed.to_csv(new, index=False)
-        assert same.differences(old, new) == found
+        assert sorted(same.differences(old, new)) == found
     facts = '{"why": "a", "device": "x", "test": {"auc": 0.5, "each": [{"n": 1}, {"n": 2}]}}'
     for changed, found in (("x", "y"), []), (('"n": 2', '"n": 3'), ["test.each.1.n"]):
         old.with_suffix(".json").write_text(facts)
