@@ -11,6 +11,7 @@ import pytest
 
 DOWNLOAD, DATA, IMAGES, CHAIN = "test_download.py::", "test_data.py::", "test_images.py::", "test_chain.py::"
 UNWRITABLE = CHAIN + "test_an_artifact_that_cannot_be_written_is_a_problem_and_the_old_one_stays"
+SPOILT = IMAGES + "test_a_file_spoilt_after_01_is_named"
 LEFT_OUT = DATA + "test_what_would_leak_is_left_out_with_its_reason"
 BAD_ARCHIVE = DOWNLOAD + "test_a_bad_archive_leaves_nothing_behind"
 NO_PICTURE = DATA + "test_a_file_that_is_no_whole_picture_is_named"
@@ -44,7 +45,7 @@ CASES = {
     "a mount that never appears": DOWNLOAD + "test_a_mount_that_never_appears",
     "zero-byte image": NO_PICTURE + "[zero bytes]",
     "truncated image": NO_PICTURE + "[JPEG cut at 50%]",
-    "bit-flipped image": IMAGES + "test_a_file_spoilt_after_01_is_named[one bit flipped]",
+    "bit-flipped image": SPOILT + "[one bit flipped]",
     "HTML named .jpeg": NO_PICTURE + "[web page]",
     "GIF named .jpeg": NO_PICTURE + "[GIF named .jpeg]",
     "PNG named .jpeg": NO_PICTURE + "[PNG named .jpeg]",
@@ -55,9 +56,9 @@ CASES = {
     "EXIF-rotated": IMAGES + "test_a_turned_picture_is_decoded_upright",
     "animated": NO_PICTURE + "[animated PNG]",
     "1x1": NO_PICTURE + "[1 x 1]",
-    "larger than Pillow's bomb limit": DATA + "test_a_picture_beyond_pillows_limit_is_named",
-    "image deleted after 01": DATA + "test_a_file_changed_after_01_is_named[deleted]",
-    "image replaced after 01": DATA + "test_a_file_replaced_by_one_of_the_same_size_is_found_before_it_is_used",
+    "larger than Pillow's bomb limit": IMAGES + "test_a_file_that_is_no_film_is_named_with_the_remedy[a bomb]",
+    "image deleted after 01": SPOILT + "[deleted]",
+    "image replaced after 01": SPOILT + "[replaced by one of the same size]",
     "unicode and space in a path": DOWNLOAD + "test_unusual_paths",
     "very long paths": PICTURE + "[the longest name]",
     "symlink leaving the folder": DATA + "test_a_link_that_leaves_the_data_folder_is_named",

@@ -9,7 +9,6 @@ import struct
 import warnings
 import zlib
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,20 +129,6 @@ def test_the_manifest_describes_every_file(world):
     assert list(table.label) == [int("PNEUMONIA" in name) for name in sorted(files)]
 
 
-def test_the_manifest_comes_back_from_its_file_unchanged(world):
-    """Also where every name is a number, where the other class names no subtype, and in a folder of odd names."""
-    put(world.xrays, {f"train/NORMAL/00{i}.jpeg": encoded(noise(str(i))) for i in range(3)})
-    for path in list(world.xrays.rglob("*/PNEUMONIA/*")):
-        path.rename(path.with_name(f"0{zlib.crc32(path.name.encode())}.jpeg"))
-    put(world.xrays, {'train/PNEUMONIA/1, "2"; 3/04.jpeg': encoded(noise("4"))})
-    table, step = data.survey(world.xrays), chain.Step("01_download")
-    step.write("01_manifest.csv", table)
-    step.done()
-    again = chain.Step("02_explore").read("01_manifest.csv")
-    pd.testing.assert_frame_equal(again, table, check_dtype=False)
-    assert again.patient.map(type).eq(str).all()
-
-
 @pytest.mark.parametrize("normal, other", [("normal", "diseased"), ("Normal", "a 肺炎")])
 def test_normal_is_0_whatever_the_other_class_is_called(world, normal, other):
     rename(world.xrays, "PNEUMONIA", other)
@@ -240,13 +225,6 @@ def test_a_name_that_is_no_text_is_refused(world):
         data.survey(world.xrays)
 
 
-def test_a_picture_beyond_pillows_limit_is_named(world, monkeypatch):
-    put(world.xrays, {"train/NORMAL/huge.png": encoded(noise("", (64, 64)), "PNG")})
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
-    with refused("train/NORMAL/huge.png", "more than 3,000 pixels", "replace or delete it", keeping=[world.results]):
-        data.survey(world.xrays)
-
-
 ODD = b"Exif\0\0MM\xff*\0\0\0\x08\0\0\0\0\0\0"  # a block that Pillow can't read; the picture beside it is whole
 ODD_EXIF = WHOLE[:2] + b"\xff\xe1" + struct.pack(">H", len(ODD) + 2) + ODD + WHOLE[2:]
 FINE = {
@@ -296,7 +274,7 @@ def test_what_systems_leave_behind_is_no_image(world, capsys, junk):
     assert printed == (f"Passed over, since they are no films: {PASSED[junk]}\n" if junk in PASSED else "")
 
 
-@pytest.mark.parametrize("linked", [".", "train", "train/NORMAL", "train/NORMAL/more"])
+@pytest.mark.parametrize("linked", [".", "train/NORMAL", "train/NORMAL/more"])
 def test_whole_folders_may_lie_on_another_disk_but_not_sub_folders_of_a_class(world, capsys, linked):
     put(world.xrays, {"train/NORMAL/more/x.txt": b""})
     clean, there = data.survey(world.xrays), world.elsewhere / "there"
@@ -463,22 +441,8 @@ def test_a_csv_says_whose_the_films_are(tmp_path, name, text, expected):
         assert table.view.tolist() == ["ap", "pa", ""] and table.age.tolist() == ["44", "3", ""]
 
 
-BAD_CSVS = {
-    "no column patient": ("path,who\na.png,1\n", "metadata.csv has the columns path, who: correct it"),
-    "no patient": ("path,patient\na.png,\nb.png,2\n", "names no patient for a.png"),
-    "two rows": ("path,patient\na.png,1\na.png,2\n", "two rows for a.png"),
-    "other files": ("path,patient\nz.png,1\n", "no row for any film"),
-    "another encoding": ("path,patient\na.png,J\u00f6rg\n", "no table in UTF-8"),
-    "a folder": (None, "no table in UTF-8 with commas .Is a directory"),
-}
-
-
-@pytest.mark.parametrize("text, what", BAD_CSVS.values(), ids=BAD_CSVS)
-def test_a_wrong_csv_is_named(tmp_path, text, what):
-    films(tmp_path, "a.png", "b.png")
-    put(tmp_path, {"metadata.csv": text.encode("latin-1")} if text else {"metadata.csv/x": b""})
-    with pytest.raises(Problem, match=what):
-        data.list_folder(tmp_path)
+def with_csv(content):
+    return lambda folder: put(films(folder, "a.png", "b.png"), {"metadata.csv": content.encode("latin-1")})
 
 
 BAD = {
@@ -488,36 +452,21 @@ BAD = {
     "a folder a patient": (lambda f: films(f, *(f"{i}/a.png" for i in range(21))), "21 folders, too many"),
     "a training set": (lambda f: films(f, "train/a.png", "test/a.png"), "holds train/ and test/, of which"),
     "one patient": (lambda f: films(f, "a.png"), "one patient alone"),
+    "no column patient": (with_csv("path,who\na.png,1\n"), "metadata.csv has the columns path, who: correct it"),
+    "no patient": (with_csv("path,patient\na.png,\nb.png,2\n"), "names no patient for a.png"),
+    "two rows": (with_csv("path,patient\na.png,1\na.png,2\n"), "two rows for a.png"),
+    "other films": (with_csv("path,patient\nz.png,1\n"), "no row for any film"),
+    "no table": (with_csv('path,patient\n"a.png,1\n'), "no table in UTF-8"),
+    "another encoding": (with_csv("path,patient\na.png,J\u00f6rg\n"), "no table in UTF-8"),
 }
 
 
 @pytest.mark.parametrize("make, what", BAD.values(), ids=BAD)
-def test_a_folder_that_is_no_hospital_is_named(tmp_path, make, what):
+def test_a_folder_or_a_csv_that_is_wrong_is_named(tmp_path, make, what):
     (tmp_path / "films").mkdir()
     make(tmp_path / "films")
     with pytest.raises(Problem, match=what):
         data.list_folder(tmp_path / "films")
-
-
-@pytest.mark.parametrize(
-    "spoil, what",
-    [(Path.unlink, "is not in"), (lambda path: path.write_bytes(b""), "size")],
-    ids=["deleted", "emptied"],
-)
-def test_a_file_changed_after_01_is_named(world, spoil, what):
-    table = data.survey(world.xrays)
-    data.check(table, world.xrays)
-    spoil(world.xrays / OTHER)
-    with refused(OTHER, what, "01_manifest.csv", "CHEST_XRAY_DIR", "01_download.ipynb", keeping=[world.xrays]):
-        data.check(table, world.xrays)
-
-
-def test_a_file_replaced_by_one_of_the_same_size_is_found_before_it_is_used(world):
-    table, content = data.survey(world.xrays), (SET[OTHER] + bytes(len(SET[SOME])))[: len(SET[SOME])]
-    put(world.xrays, {SOME: content})
-    data.check(table, world.xrays)  # looks at sizes only
-    with refused(SOME, "not the file that 01_manifest.csv describes", keeping=[world.results, world.cache]):
-        images.load(table, world.xrays, 32)
 
 
 def test_another_copy_is_read_again_where_that_is_allowed(world, tmp_path, monkeypatch, capsys):
@@ -568,15 +517,11 @@ def test_validation_is_cut_by_patient_and_in_the_same_mix():
     manifest = large()
     split, left_out = data.split(manifest)
     assert list(split.columns) == ["path", "label", "subtype", "patient", "split"]
-    assert list(split.path) == sorted(split.path) and split.path.is_unique
-    assert leaks(manifest, split) == []
-    assert set(split.path[split.split == "test"]) == set(manifest.path[manifest.folder == "test"])
+    assert list(split.path) == sorted(split.path) and leaks(manifest, split) == []
     pool = split[split.split != "test"]
     assert set(pool.path) == set(manifest.path[manifest.folder == "train"])
     assert 0.13 < (pool.split == "val").mean() < 0.16
-    for subtype, share in pool.groupby("subtype").split.agg(lambda part: (part == "val").mean()).items():
-        assert 0.11 < share < 0.18, subtype
-    assert set(left_out.path) == set(manifest.path[manifest.folder == "val"])
+    assert (pool.split == "val").groupby(pool.subtype).mean().between(0.11, 0.18).all()
 
 
 def test_the_same_seed_gives_the_same_split_in_whatever_order_the_files_come():
@@ -624,16 +569,14 @@ def test_one_picture_under_two_classes_is_refused_with_both_names():
         data.split(manifest)
 
 
-@pytest.mark.parametrize("normal, other, fine", [(1, 5, False), (2, 2, True)])
-def test_two_patients_of_each_class_are_enough_and_one_is_not(normal, other, fine):
+@pytest.mark.parametrize("normal, fine", [(1, False), (2, True)])
+def test_two_patients_of_each_class_are_enough_and_one_is_not(normal, fine):
     paths = [f"train/NORMAL/IM-{i:04d}-{k:04d}.jpeg" for i in range(normal) for k in range(3)]
-    paths += [f"train/PNEUMONIA/person{i}_virus_{k}.jpeg" for i in range(other) for k in range(2)]
+    paths += [f"train/PNEUMONIA/person{i}_virus_{k}.jpeg" for i in range(2) for k in range(2)]
     paths += ["test/NORMAL/IM-0900-0001.jpeg", "test/PNEUMONIA/person900_virus_1.jpeg"]
     manifest = pd.DataFrame([row(path) for path in paths])
     if fine:
-        split, _ = data.split(manifest)
-        assert leaks(manifest, split) == []
-        assert (split.groupby("split").label.nunique() == 2).all() and set(split.split) == {"train", "val", "test"}
+        assert (data.split(manifest)[0].groupby("split").label.nunique() == 2).all()
     else:
         with refused("train folder", "fewer than 2 patients", "01", keeping=[]):
             data.split(manifest)
@@ -650,11 +593,11 @@ def test_validation_is_made_of_whole_blocks_of_neighbours():
     names = ["IM-0120", "IM-0129", "IM-0130", "NORMAL2-IM-0120", "person12_virus", "person19_virus", "no number"]
     block = data.neighbours(pd.Series(names), 10)
     assert block[0] == block[1] and block[4] == block[5] and block.nunique() == 5 and block[6] == "no number"
-    rows = [row(f"train/NORMAL/IM-{n:04}-0001.jpeg") for n in range(800)]
-    rows += [row(f"train/PNEUMONIA/person{n}_virus_1.jpeg") for n in range(800)]
+    names = [f"NORMAL/IM-{n:04}-0001.jpeg" for n in range(800)]
+    names += [f"PNEUMONIA/person{n}_virus_1.jpeg" for n in range(800)]
+    rows = [row(f"train/{name}") for name in names]
     rows += [row("test/NORMAL/IM-9000-0001.jpeg"), row("test/PNEUMONIA/person9000_virus_1.jpeg")]
-    split, _ = data.split(pd.DataFrame(rows))
-    inside = split[split.split != "test"]
+    inside = data.split(pd.DataFrame(rows))[0].query("split != 'test'")
     block = data.neighbours(inside.patient, 10)
     assert block.nunique() == 160 and inside.groupby(block).split.nunique().max() == 1
     assert (inside.split == "val").groupby(inside.label).mean().between(0.1, 0.2).all()
