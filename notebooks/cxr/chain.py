@@ -249,10 +249,11 @@ class TestPart(Part):
 
     def answers(self, name: str, ask: Callable[[], np.ndarray], *depends) -> np.ndarray:
         """What `ask` returns, shape (images, ...), kept under a key of what it `depends` on: values, networks, code."""
-        code = [
-            one for one in depends if not hasattr(one, "get_weights") and (callable(one) or hasattr(one, "__file__"))
-        ]
-        key = keys.cache_key(*[one for one in depends if not any(one is other for other in code)], code=code)
+        values, code = [], []
+        for one in depends:
+            is_code = callable(one) and not hasattr(one, "get_weights") or hasattr(one, "__file__")
+            (code if is_code else values).append(one)
+        key = keys.cache_key(*values, code=code)
         columns = [column for column in self._scores if re.fullmatch(rf"{re.escape(name)}( \d+)? @{key}", column)]
         if not columns:
             found = np.asarray(ask())
