@@ -25,7 +25,7 @@ RESULTS |= {"augmentation": "03_augmentation"}
 
 
 class Missing(StrictUndefined):
-    """A figure that the results lack: it stops the template wherever it is used, in a format too."""
+    """A figure that the results lack stops the template, in a format too."""
 
     def __format__(self, form: str) -> str:
         return str(self)
@@ -55,23 +55,11 @@ def figures() -> dict:
         raise Problem(f"{display_path(results_dir())}/ is of the sample: run the notebooks on all X-rays first.")
     own, plain, table = (step.read(f"04_{name}.csv") for name in ("seeds", "plain_seeds", "ablation"))
     rows = table.groupby("row", sort=False).mean(numeric_only=True).assign(seeds=table.groupby("row").size())
-    kept = {
-        name: seeds.set_index("seed").loc[found["run"]["kept_seed"]]
-        for name, seeds in (("kept", own), ("plain_kept", plain))
-    }
-    return (
-        found
-        | kept
-        | {
-            "own_seeds": own,
-            "plain_seeds": plain,
-            "rows": rows.reset_index().to_dict("records"),
-            "epochs": " or ".join(map(str, sorted(table.epochs.unique()))),
-            "notebooks": titles(),
-            "kermany": found["metrics"]["data_set"].startswith(HANDLE),
-            "opened": len(ledger("05", found["metrics"]["data_set"])),
-        }
-    )
+    seed, data_set = found["run"]["kept_seed"], found["metrics"]["data_set"]
+    found |= {"own_seeds": own, "plain_seeds": plain, "rows": rows.reset_index().to_dict("records")}
+    found |= {name: seeds.set_index("seed").loc[seed] for name, seeds in (("kept", own), ("plain_kept", plain))}
+    found |= {"epochs": " or ".join(map(str, sorted(table.epochs.unique()))), "notebooks": titles()}
+    return found | {"kermany": data_set.startswith(HANDLE), "opened": len(ledger("05", data_set))}
 
 
 def fill(template: str, block: str = "", **values) -> str:
@@ -80,8 +68,8 @@ def fill(template: str, block: str = "", **values) -> str:
     try:
         text = "".join(source.blocks[block](source.new_context(values))) if block else source.render(values)
     except UndefinedError as error:
-        lack = f"tools/templates/{template} asks for a figure that is not in results/ ({error.message})"
-        raise Problem(f"{lack}: run the notebook that writes it again, or correct the template.") from None
+        lack = f"tools/templates/{template} asks for what is not in results/ ({error.message})"
+        raise Problem(f"{lack}: run the notebook that writes it again.") from None
     return text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
@@ -89,9 +77,8 @@ def filled(page: str, values: dict) -> str:
     """The text of a page with all its blocks written again; a Problem where it lost a mark."""
     text = (ROOT / page).read_text(encoding="utf-8")
     if lost := set(JINJA.get_template(PAGES[page]).blocks) - {match[2] for match in BLOCK.finditer(text)}:
-        name = min(lost)
-        marks = f"<!-- {name}: written by `make figures` from results/ --> and <!-- end of {name} -->"
-        raise Problem(f"{page} lacks a mark of its block {name}: put {marks} around it.")
+        marks = "<!-- {0}: written by `make figures` from results/ --> and <!-- end of {0} -->".format(min(lost))
+        raise Problem(f"{page} lacks a mark of its block {min(lost)}: put {marks} around it.")
     return BLOCK.sub(lambda match: match[1] + fill(PAGES[page], match[2], **values) + match[4], text)
 
 

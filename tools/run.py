@@ -1,7 +1,6 @@
 """Run the notebooks without a browser: ``make run``.
 
-On the X-rays the executed notebooks and ``results/`` are rewritten in place. Without X-rays the chain runs on the
-sample in ``chest_xray/sample/``, into ``.cache/sample/``; with other parameters (``SET``) it runs into ``.cache/set/``.
+In place on the X-rays, into ``.cache/sample/`` on the sample, into ``.cache/set/`` with other parameters (``SET``).
 """
 
 import argparse
@@ -29,26 +28,21 @@ SAMPLE = {  # parameters on the sample: quick, and still more than one seed
     "07": {"SEEDS": 1, "BACKBONES": "MobileNetV2 0.35", "TUNING_EPOCHS": 2, "RESAMPLES": 500},
     "08": {"SEEDS": 1, "TUNING_EPOCHS": 2, "RESAMPLES": 500},
 }
+SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KERNEL = {  # this very Python, whatever kernels are installed, with figures in the notebook
+    **SPEC,
     "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=40"],
-    "display_name": "Python 3",
-    "language": "python",
     "env": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
-}
-METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
 }
 
 
 def choose(wanted: str, default: tuple[str, ...] = CORE) -> list[Path]:
-    """The notebooks to run, in order: ``"04 05 A1"``, apart by spaces or commas, ``"all"``, or `default` for ``""``."""
+    """The notebooks to run, in order: ``"04, 05 A1"``, ``"all"``, or `default` for ``""``."""
     there = chain.notebooks()
     words = list(there) if wanted.strip() == "all" else wanted.replace(",", " ").split() or default
     numbers = [re.split("[_.]", word)[0].upper().zfill(2) for word in words]
     if unknown := [number for number in numbers if number not in there]:
-        choice = f"choose from {' '.join(there)}, or all"
-        raise Problem(f"NOTEBOOKS names {', '.join(unknown)}, which is not in notebooks/: {choice}.")
+        raise Problem(f"NOTEBOOKS names {', '.join(unknown)}: choose from {' '.join(there)}, or all.")
     return [path for number, path in there.items() if number in numbers]
 
 
@@ -61,49 +55,45 @@ def parameters(notebook: Path) -> dict[str, object]:
 def settings(wanted: str) -> dict[str, object]:
     """Parameters from the command line: ``"SEEDS=1 EPOCHS=12"``; one that is text is taken as it stands."""
     known = {name: value for path in choose("all") for name, value in parameters(path).items()}
-    found, example = dict[str, object](), 'as in SET="SEEDS=1 EPOCHS=12"'
+    found = {}
     for word in wanted.split():
         name, _, value = word.partition("=")
         if name not in known:
-            choice = f"choose from {', '.join(sorted(known))}, {example}"
-            raise Problem(f"SET names {name}, which is no parameter of a notebook: {choice}.")
+            raise Problem(f"SET names {name}, which is no parameter: choose from {', '.join(sorted(known))}.")
         try:
             found[name] = value if isinstance(known[name], str) else ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            raise Problem(f"SET gives {name} the value {value!r}: write a number, {example}.") from None
+            raise Problem(f"SET gives {name} the value {value!r}: write a number.") from None
     return found
 
 
 def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take out what changes from run to run and tells a reader nothing, and join the pieces of a stream."""
-    notebook.metadata = nbformat.from_dict(METADATA)
+    """Take out what changes from run to run, and join the pieces of a stream."""
+    notebook.metadata = nbformat.from_dict({"kernelspec": SPEC, "language_info": {"name": "python"}})
     for cell in notebook.cells:
-        tags, outputs = cell.metadata.get("tags", []), list[nbformat.NotebookNode]()
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {})
+        outputs = []
         for output in cell.get("outputs", []):
             if outputs and output.output_type == "stream" and outputs[-1].get("name") == output.name:
                 outputs[-1].text += output.text
             else:
                 outputs.append(output)
+        if cell.cell_type == "code":
+            cell.outputs = outputs
         for output in outputs:
             if "text" in output:  # how long Keras took for an epoch
                 output.text = re.sub(r" - \d+m?s( - \d+m?s/step)?(?= - |\n)", "", output.text)
-        if cell.cell_type == "code":
-            cell.outputs = outputs
     return notebook
 
 
 def execute(notebook: Path, output: Path, chosen: dict | None = None, quiet: bool = False) -> None:
-    """Run one notebook from top to bottom, and write it with its outputs only when it has reached its end.
-
-    `notebook` and `output` may be the same file; `chosen` replaces values in the cell tagged ``parameters``, where it
-    has them. A `Problem` where the notebook stopped; the sentence is the notebook's own where it has one.
-    """
+    """Run a notebook, with `chosen` parameters where it has them, and write it only when it has reached its end."""
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     folder = notebook.parent.parent if notebook.parent.name == "appendix" else notebook.parent
-    known, chosen = parameters(notebook), chosen or {}
+    known = parameters(notebook)
+    own = {name: value for name, value in (chosen or {}).items() if name in known}
     options = {"kernel_name": "this-python", "language": "python", "cwd": folder, "progress_bar": False}
     options |= {} if quiet else {"stdout_file": sys.stdout, "stderr_file": sys.stderr}
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -114,25 +104,22 @@ def execute(notebook: Path, output: Path, chosen: dict | None = None, quiet: boo
         spec.write_text(json.dumps(KERNEL), encoding="utf-8")
         os.environ["JUPYTER_PATH"] = f"{kernels}{os.pathsep}{kept}"
         try:
-            own = {name: value for name, value in chosen.items() if name in known}
             papermill.execute_notebook(notebook, unfinished, own, **options)
         except papermill.PapermillExecutionError as error:
             where = f"{notebook.name} stopped in cell {error.exec_count} with {error.ename}: {error.evalue}"
-            said = f"{where} (open it in Jupyter and run that cell to see where)."
-            raise Problem(error.evalue if error.ename == "Problem" else said) from None
+            raise Problem(error.evalue if error.ename == "Problem" else f"{where} (run it in Jupyter).") from None
         except DeadKernelError:
-            cause = "most likely for lack of memory: set a smaller BATCH_SIZE, or close other programs"
-            raise Problem(f"The Python that ran {notebook.name} died, {cause}, and run it again.") from None
+            cause = "most likely for lack of memory: set a smaller BATCH_SIZE and run it again"
+            raise Problem(f"The Python that ran {notebook.name} died, {cause}.") from None
         finally:
             os.environ["JUPYTER_PATH"] = kept
         nbformat.write(tidy(nbformat.read(unfinished, as_version=4)), unfinished)
 
 
 def scratch(folder: Path, notebooks: list[Path]) -> Path:
-    """Lead results into `folder`, which starts from those that ``results/`` has of earlier notebooks."""
+    """Lead results into `folder`, which starts from copies of earlier notebooks' results."""
     if sealed := [path.name[:2] for path in notebooks if "dataset.test(" in "\n".join(chain.code_cells(path))]:
-        lack = f"NOTEBOOKS names {', '.join(sealed)}, which would score the test folder with the parameters of SET"
-        raise Problem(f"{lack}: leave them out, and compare on validation (04_seeds.csv).")
+        raise Problem(f"NOTEBOOKS names {', '.join(sealed)}; SET would score the test folder: leave them out.")
     earlier = [path for path in results_dir().glob("*_*.*") if path.name[:2] < notebooks[0].name[:2]]
     os.environ["CXR_RESULTS_DIR"] = str(folder / "results")
     results_dir().mkdir(parents=True, exist_ok=True)
@@ -169,7 +156,6 @@ def main(arguments: list[str] | None = None) -> None:
     notebooks = choose(options.notebooks, CORE[:4] if wanted and not sample else CORE)
     if sample:
         output = cache_dir() / "sample" / "notebooks"
-        print("This runs on the sample: about 1,000 small films of the train folder.")
     elif wanted:  # the committed notebooks show what their own parameters give
         output = scratch(cache_dir() / "set", notebooks)
     for count, notebook in enumerate(notebooks, 1):
@@ -181,11 +167,11 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"\n{closing(sample)}" if notebooks[-1].name.startswith("05") else "")
     print(f"Executed notebooks: {display_path(output)}/   artifacts: {display_path(results_dir())}/")
     if sample:
-        print("Next: `make run DOWNLOAD=1` fetches all films (1.2 GB, no account) and does it in full.")
+        print("Next: `make run DOWNLOAD=1` fetches all films (1.2 GB) and does it in full.")
 
 
 if __name__ == "__main__":
     try:
         command(main)
     except KeyboardInterrupt:
-        sys.exit("\nStopped by you: what was finished is kept, and nothing is half-written; `make run` starts again.")
+        sys.exit("\nStopped by you: what was finished is kept; `make run` starts again.")

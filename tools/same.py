@@ -1,8 +1,7 @@
 """Are the numbers still the same? ``make same BASE=commit`` runs old and new code on drawn films and says what moved.
 
-The code of BASE runs its notebooks in order, into ``.cache/same/``. Each notebook of today runs on the artifacts that
-the old ones before it left, so that it is judged for itself. With STAMP=1, a record in ``results/`` whose notebook
-gave equal numbers takes over today's code; ACCEPT="why" notes that the others are of older code.
+Each notebook of today runs on the artifacts that the notebooks of BASE left in ``.cache/same/``. STAMP=1: a record in
+``results/`` with equal numbers takes over today's code; ACCEPT="why" notes that the others are of older code.
 """
 
 import argparse
@@ -20,15 +19,15 @@ from cxr import chain, paths
 from cxr.paths import ROOT, Problem, atomic_write, cache_dir, results_dir
 
 sys.path.insert(0, str(ROOT / "tests"))
-UNSTEADY = set(
-    "seconds seconds_an_epoch peak_memory_gb ms_an_image device when code networks settings versions".split()
-)
-UNSTEADY |= {"why", "how", "synthetic", "sample"}  # time, machine, dates, words
+from drawn import QUICK, draw, noise_weights  # noqa: E402
+
+UNSTEADY = "seconds seconds_an_epoch peak_memory_gb ms_an_image device when code networks settings versions"
+UNSTEADY = {*UNSTEADY.split(), "why", "how", "synthetic", "sample"}  # time, machine, dates, words
 NOT_COMPARED = ("_lineage.json", "_ledger.csv", "_timing.json", "_test_scores.csv")
 
 
 def numbers(content, place: str = "") -> dict[str, object]:
-    """All numbers in what a JSON file holds, each under its place."""
+    """All numbers in what a JSON file holds, by place."""
     if isinstance(content, dict | list):
         parts = content.items() if isinstance(content, dict) else enumerate(content)
         inner = [numbers(value, f"{place}.{key}".lstrip(".")) for key, value in parts if key not in UNSTEADY]
@@ -37,7 +36,7 @@ def numbers(content, place: str = "") -> dict[str, object]:
 
 
 def parts_of(path: Path) -> dict[str, object]:
-    """What an artifact holds, by name: columns of a ``.csv``, numbers of a ``.json``, the weights of a ``.keras``."""
+    """What an artifact holds, by name: columns of a table, numbers of a ``.json``, the weights of a network."""
     if path.suffix == ".csv":
         return {name: [*column] for name, column in pd.read_csv(path, keep_default_na=False, dtype=str).items()}
     if path.suffix == ".json":
@@ -60,8 +59,6 @@ def differences(old: Path, new: Path) -> list[str]:
 
 def execute(notebook: Path, place: Path, drawn: Path) -> None:
     """Run one notebook of any tree on the drawn films, with results in ``place/results``."""
-    from drawn import QUICK
-
     folders = {"CHEST_XRAY_DIR": drawn / "chest_xray", "KERAS_WEIGHTS_DIR": drawn / "weights"}
     folders |= {"CXR_RESULTS_DIR": place / "results", "CXR_CACHE_DIR": place / "cache"}
     os.environ |= {name: str(folder) for name, folder in folders.items()}
@@ -70,24 +67,19 @@ def execute(notebook: Path, place: Path, drawn: Path) -> None:
 
 def compare(commit: str, wanted: list[Path]) -> dict[str, list[str]]:
     """What differs in each of the `wanted` notebooks, by number, from the code of `commit` on the same inputs."""
-    from drawn import draw, noise_weights
-
     place, found = cache_dir() / "same", dict[str, list[str]]()
     drawn, old, now = place / "drawn", place / commit / "run", place / "now"
     draw(drawn / "chest_xray", images=72)
     noise_weights(drawn / "weights")
     if not old.parent.is_dir():
-        command = ["git", "-C", ROOT, "archive", commit, "notebooks", "results"]
-        archive = subprocess.run(command, check=True, capture_output=True)
+        archive = subprocess.check_output(["git", "-C", ROOT, "archive", commit, "notebooks", "results"])
         old.parent.mkdir(parents=True)
-        subprocess.run(["tar", "-x", "-C", old.parent], input=archive.stdout, check=True)
+        subprocess.run(["tar", "-x", "-C", old.parent], input=archive, check=True)
     for number, notebook in chain.notebooks(old.parent / "notebooks").items():
         if number <= wanted[-1].name[:2] and not (old / f"results/{number}_lineage.json").exists():
-            print(f"{number} with the code of {commit[:7]} ...", flush=True)
             execute(notebook, old, drawn)
     for notebook in wanted:
         number = notebook.name[:2]
-        print(f"{number} with the code as it is ...", flush=True)
         shutil.rmtree(now, ignore_errors=True)
         (now / "results").mkdir(parents=True)
         for path in (old / "results").iterdir():
@@ -100,7 +92,7 @@ def compare(commit: str, wanted: list[Path]) -> dict[str, list[str]]:
             found[number] = [f"{one.name}: {what}" for one, other in pairs for what in sorted(differences(one, other))]
         except Problem as problem:
             found[number] = [f"it stopped: {problem}"]
-        print(*(f"   {what}" for what in found[number] or ["every number is equal"]), sep="\n", flush=True)
+        print(number, *found[number] or ["every number is equal"], sep="\n   ", flush=True)
     return found
 
 
@@ -125,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         with atomic_write(results / f"{number}_lineage.json") as unfinished:
             unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"{number}: {'accepted as made by older code' if moved else 'its record takes over this code'}")
+        print(f"{number}: {'accepted as made by older code' if moved else 'takes over this code'}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """The chain: each notebook is a step that reads artifacts of the steps before it and writes its own.
 
-An artifact carries the number of the notebook that makes it (``02_split.csv`` comes from ``02_explore.ipynb``).
-Beside its artifacts a step leaves ``NN_lineage.json``: a hash of its code and the sha256 of each file that it read and
-wrote. A later step follows these back to the start before it reads anything. The test folder opens through `TestPart`
-alone, which writes a line into a ledger first and keeps the answers.
+``02_split.csv`` comes from ``02_explore.ipynb``. ``NN_lineage.json`` has a hash of a step's code and the sha256 of each
+file that it read and wrote; a later step follows these back to the start. The test folder opens through `TestPart`.
 """
 
 import hashlib
@@ -15,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +24,6 @@ from .paths import ROOT, Problem, atomic_write, display_path, results_dir
 TEXT = ("path", "folder", "class_name", "subtype", "patient", "mode", "sha256", "split", "reason")
 PARTS = ("dataset", "reads", "writes")  # of a lineage record
 LEDGER = ["when", "code", "notebook", "data_set", "images", "pixels", "networks", "why"]
-SEPARATOR = "; "
 
 
 def notebooks(folder: Path = ROOT / "notebooks") -> dict[str, Path]:
@@ -44,16 +40,11 @@ def code_cells(notebook: Path, tag: str = "") -> list[str]:
 
 
 def code_of(notebook: Path) -> str:
-    """12 hex digits of a notebook's cells and of the modules that they import.
-
-    Comments, layout, docstrings, the setup cell, and what a cell only prints or displays have no part in it.
-    """
+    """12 hex digits of a notebook's cells, without the setup cell, words and prints, and of the modules they import."""
     cells = [cell for cell in code_cells(notebook) if "colab.prepare" not in cell]
     source = "\n".join(re.sub(r"^( *)[%!].*", r"\1pass", cell, flags=re.M) for cell in cells)
-    said = ("print(", "display(", "Markdown(")
-    counting = [line for line in keys.statements(source) if not line.startswith(said)]
-    code = {"cells": "\n".join(counting)} | keys.with_imports(keys.imported(source))
-    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:12]
+    counting = [line for line in keys.statements(source) if not line.startswith(("print(", "display(", "Markdown("))]
+    return keys.short_hash({"cells": "\n".join(counting)} | keys.with_imports(keys.imported(source)))
 
 
 def _maker(name: str) -> str:
@@ -69,11 +60,9 @@ def _read(path: Path, parse: Callable):
             return parse(stream)
     except FileNotFoundError:
         raise Problem(f"{what} is missing: {run} to its end, it writes it.") from None
-    except ValueError:
-        raise Problem(f"{what} is not readable JSON: {run} again, it writes it.") from None
-    except OSError as error:
-        remedy = f"make it readable, or delete it and {run} again"
-        raise Problem(f"{what} can't be read ({error.strerror}): {remedy}.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", "not JSON")
+        raise Problem(f"{what} can't be read ({reason}): delete it and {run} again.") from None
 
 
 @lru_cache(4096)
@@ -82,7 +71,7 @@ def _sha256(path: Path, inode: int, mtime_ns: int, size: int) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file, computed once for each state of it; a Problem where it can't be read."""
+    """sha256 of a file, computed once for each state of it."""
     stat = _read(path, lambda _: path.stat())
     return _sha256(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
 
@@ -93,12 +82,11 @@ def load_table(path: Path, *text: str) -> pd.DataFrame:
 
 
 def record(number: str) -> dict:
-    """The lineage record of a notebook; a `Problem` where it can't be read."""
+    """The lineage record of a notebook."""
     path = results_dir() / f"{number}_lineage.json"
     found = _read(path, json.load)
     if not (isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in PARTS)):
-        maker = _maker(path.name)
-        raise Problem(f"{display_path(path)} does not say what {maker} read and wrote: run {maker} again.")
+        raise Problem(f"{display_path(path)} is not a record: run {_maker(path.name)} again, it writes it.")
     return found
 
 
@@ -109,23 +97,17 @@ def stale(notebook: Path) -> bool:
 
 
 def check(name: str, checked: set[str] | None = None) -> dict:
-    """The lineage record of the step that wrote the artifact `name`, after following it back to the start of the chain.
-
-    A `Problem` if it is missing, was changed after it was written, or was made from an input that changed since.
-    """
-    checked = set() if checked is None else checked
-    path, maker = results_dir() / name, _maker(name)
-    if not path.exists():
-        raise Problem(f"{display_path(path)} is missing: run {maker} first, it makes it.")
-    lineage = record(name[:2])
-    if lineage["writes"].get(name) != file_sha256(path):
-        changed = f"{display_path(path)} is not what {maker} last finished writing"
-        raise Problem(f"{changed} (it was edited, or the run was cut short): run {maker} again.")
+    """The lineage record behind the artifact `name`; a `Problem` if it, or anything it was made from, changed since."""
+    checked, path = set() if checked is None else checked, results_dir() / name
+    what, again = display_path(path), f"run {_maker(name)} again"
+    sha256, lineage = file_sha256(path), record(name[:2])
+    if lineage["writes"].get(name) != sha256:
+        raise Problem(f"{what} was edited since its notebook last finished writing, or that was cut short: {again}.")
     for source, sha256 in lineage["reads"].items():
         if source not in checked:
             check(source, checked)
         if file_sha256(results_dir() / source) != sha256:
-            raise Problem(f"{display_path(path)} was made from an older {source}: run {maker} again.")
+            raise Problem(f"{what} was made from an older {source}: {again}.")
     checked.add(name)
     return lineage
 
@@ -134,34 +116,34 @@ class Step:
     """What the notebook `name`, such as ``"02_explore"``, reads and writes; ``dataset`` says what the images are."""
 
     def __init__(self, name: str):
-        self.name, self.number, self.dataset = name, name[:2], dict[str, Any]()
+        self.name, self.number, self.dataset = name, name[:2], {}
         self.reads, self.earlier_reads, self.writes = dict[str, str](), dict[str, str](), dict[str, str]()
         self._closing: list[Callable[[], None]] = []
         notebook = notebooks().get(self.number)
         self.code = code_of(notebook) if notebook and notebook.stem == name else ""
 
     def path(self, name: str) -> Path:
-        """The checked path of an earlier step's artifact; it is noted as one that this step read."""
+        """The checked path of an earlier step's artifact, noted as read."""
         assert name[:2] != self.number, f"{name} is of this step: Step.earlier reads what an earlier run left"
         self.dataset = check(name)["dataset"]
         self.reads[name] = file_sha256(results_dir() / name)
         return results_dir() / name
 
     def earlier(self, name: str) -> Path | None:
-        """Where an earlier run left an artifact of this or a later step, here or in the project; noted also if None."""
+        """Where an earlier run left an artifact of this or a later step; noted also if None."""
         path = next(filter(Path.is_file, (results_dir() / name, ROOT / "results" / name)), None)
         self.earlier_reads[name] = file_sha256(path) if path else "not there"
         return path
 
-    def read(self, name: str) -> Any:
-        """Read an earlier step's ``.csv`` as a DataFrame (empty text stays empty text) or ``.json`` as a dict."""
+    def read(self, name: str):
+        """An earlier step's ``.csv`` as a DataFrame, or ``.json`` as a dict."""
         path = self.path(name)
         return load_table(path) if path.suffix == ".csv" else _read(path, json.load)
 
     def keep(self, name: str, **columns: str) -> pd.DataFrame | None:
         """The table `name` of an earlier run by the same code from the same inputs, with these values, or None."""
         path = results_dir() / name
-        if not path.exists() or not (results_dir() / f"{self.number}_lineage.json").exists():
+        if not (path.exists() and path.with_name(f"{self.number}_lineage.json").exists()):
             return None
         before, table, sha256 = record(self.number), load_table(path, *columns), file_sha256(path)
         same = [before["dataset"] == self.dataset, before["reads"] == self.reads, before["writes"].get(name) == sha256]
@@ -173,21 +155,19 @@ class Step:
     def write(self, name: str, content: pd.DataFrame | dict | str | bytes | Callable[[Path], object]) -> None:
         """Write an artifact whole or not at all; `content` may also be a Figure, or a function of the path."""
         assert name.startswith(self.number + "_"), f"{name} does not carry the number of {self.name}"
-        folder = results_dir()
+        path = results_dir() / name
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with atomic_write(folder / name) as unfinished:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as unfinished:
                 self._save(unfinished, content)
-                sha256 = hashlib.sha256(unfinished.read_bytes()).hexdigest()
-            self.writes[name] = sha256
+            self.writes[name] = file_sha256(path)
         except OSError as error:
-            reason = error.strerror or str(error).replace(str(folder), display_path(folder))
-            remedy = "free the disk or make the folder writable, or set CXR_RESULTS_DIR to another folder"
-            raise Problem(f"{display_path(folder / name)} can't be written ({reason}): {remedy}.") from error
+            reason = error.strerror or str(error).replace(str(path.parent), display_path(path.parent))
+            remedy = "free the disk, or set CXR_RESULTS_DIR to another folder that is writable"
+            raise Problem(f"{display_path(path)} can't be written ({reason}): {remedy}.") from error
 
     def _save(self, path: Path, content) -> None:
-        if isinstance(content, dict):
-            content = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        content = json.dumps(content, indent=1, ensure_ascii=False) + "\n" if isinstance(content, dict) else content
         if isinstance(content, str):
             path.write_text(content, encoding="utf-8", newline="\n")
         elif isinstance(content, bytes):
@@ -205,37 +185,34 @@ class Step:
         """Close the step: write its lineage, and list what it wrote."""
         for close in self._closing:
             close()
-        writes = dict(self.writes)
-        lineage = {"notebook": self.name, "code": self.code, "dataset": self.dataset, "reads": self.reads}
-        lineage |= {"earlier": self.earlier_reads} if self.earlier_reads else {}
-        self.write(f"{self.number}_lineage.json", lineage | {"writes": writes})
-        text = f"{display_path(results_dir())}/: {', '.join(writes)}"
-        print(textwrap.fill(text, 88, break_long_words=False, break_on_hyphens=False))
+        lineage, writes = {"notebook": self.name, "code": self.code, "dataset": self.dataset}, dict(self.writes)
+        earlier = {"earlier": self.earlier_reads} if self.earlier_reads else {}
+        self.write(f"{self.number}_lineage.json", lineage | {"reads": self.reads} | earlier | {"writes": writes})
+        print(textwrap.fill(f"{display_path(results_dir())}/: {', '.join(writes)}", 88, break_on_hyphens=False))
 
 
 def ledger(number: str, data_set: str = "") -> pd.DataFrame:
-    """The test ledger of a notebook, or its lines of one data set; empty where it never scored a test folder."""
+    """The test ledger of a notebook, or its lines of one data set."""
     path = results_dir() / f"{number}_test_ledger.csv"
     if not path.exists():
         return pd.DataFrame(columns=LEDGER)
     try:
         found = pd.read_csv(path, dtype=str, keep_default_na=False)[LEDGER]
     except (OSError, ValueError, KeyError) as error:
-        remedy = "take it back from the repository (git checkout), or move it away"
-        raise Problem(f"{display_path(path)} can't be read ({error}): {remedy}.") from None
+        raise Problem(f"{display_path(path)} can't be read ({error}): git checkout it, or move it away.") from None
     return found[found.data_set == data_set].reset_index(drop=True) if data_set else found
 
 
 def add_to_ledger(step: Step, images: int, pixels: str, networks: dict[str, str], why: str) -> None:
-    """Note that `networks` (name and hash of the weights) are about to be scored on `pixels`, unless a line says so."""
+    """Note that `networks` (name: hash of the weights) are about to be scored on `pixels`, unless a line says so."""
     if not why.strip():
         raise Problem(f"WHY in the parameters of {step.name}.ipynb is empty: say why the test folder is scored.")
     lines, named = ledger(step.number), [f"{name}:{weights[:12]}" for name, weights in networks.items()]
-    known = {one for line in lines.networks[lines.pixels == pixels] for one in line.split(SEPARATOR)}
+    known = {one for line in lines.networks[lines.pixels == pixels] for one in line.split("; ")}
     if fresh := [one.rpartition(":")[0] for one in named if one not in known]:
         when, data_set = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"), step.dataset.get("name", "")
         why = f"{why} (new: {', '.join(fresh)})" if len(lines) else why
-        lines.loc[len(lines)] = [when, step.code, step.name, data_set, images, pixels, SEPARATOR.join(named), why]
+        lines.loc[len(lines)] = [when, step.code, step.name, data_set, images, pixels, "; ".join(named), why]
     step.write(f"{step.number}_test_ledger.csv", lines)
 
 
@@ -253,41 +230,35 @@ class Part:
 
 
 class TestPart(Part):
-    """The official test folder, opened; ``ledger`` has its scorings by this notebook.
+    """The official test folder, opened; ``NN_test_scores.csv`` keeps the answers, in columns ``name @key``."""
 
-    Answers are kept in ``NN_test_scores.csv``, in columns ``name @key``: a key of all that an answer depends on.
-    """
-
-    __test__ = False  # no class of tests, whatever its name
+    __test__ = False  # for pytest
 
     def __init__(self, table: pd.DataFrame, load: Callable, step: Step, pixels: str, networks: dict, why: str):
         add_to_ledger(step, len(table), pixels, networks, why)  # the line comes first
         self.ledger = ledger(step.number, step.dataset.get("name", ""))
         self._step, self._name, self._used = step, f"{step.number}_test_scores.csv", {"path"}
         self._scores, path = table[["path"]].copy(), results_dir() / self._name
-        if path.exists():
-            known = load_table(path)
-            self._scores = known if known.path.tolist() == table.path.tolist() else self._scores
+        if path.exists() and (known := load_table(path)).path.tolist() == table.path.tolist():
+            self._scores = known
         step._closing.append(self._close)
         super().__init__(table, load())
 
     def _close(self) -> None:
-        self._scores = self._scores[[column for column in self._scores if column in self._used]]
-        self._step.write(self._name, self._scores)
+        self._step.write(self._name, self._scores[[name for name in self._scores if name in self._used]])
 
     def answers(self, name: str, ask: Callable[[], np.ndarray], *depends) -> np.ndarray:
-        """What `ask` returns for the test films, of shape (images,) or (images, outputs); asked where it is not kept.
-
-        `depends` is all that it depends on: values, arrays, networks, functions, classes, modules.
-        """
-        is_code = [callable(one) and not hasattr(one, "get_weights") or hasattr(one, "__file__") for one in depends]
-        code = [one for one, so in zip(depends, is_code) if so]
-        key = keys.cache_key(*[one for one, so in zip(depends, is_code) if not so], code=code)
+        """What `ask` returns, shape (images, ...), kept under a key of what it `depends` on: values, networks, code."""
+        values, code = [], []
+        for one in depends:
+            is_code = callable(one) and not hasattr(one, "get_weights") or hasattr(one, "__file__")
+            (code if is_code else values).append(one)
+        key = keys.cache_key(*values, code=code)
         columns = [column for column in self._scores if re.fullmatch(rf"{re.escape(name)}( \d+)? @{key}", column)]
         if not columns:
             found = np.asarray(ask())
             columns = [f"{name} @{key}"] if found.ndim == 1 else [f"{name} {i} @{key}" for i in range(found.shape[1])]
-            new = pd.DataFrame(found.reshape(len(self.table), -1), columns=columns)
+            new = pd.DataFrame(found.reshape(len(found), -1), columns=columns)
             self._scores = pd.concat([self._scores, new], axis=1)
             self._step.write(self._name, self._scores)
         self._used |= set(columns)
@@ -295,9 +266,8 @@ class TestPart(Part):
         return found[:, 0] if columns == [f"{name} @{key}"] else found
 
     def scores(self, name: str, network, pictures: np.ndarray | None = None, batch_size: int = 128) -> np.ndarray:
-        """Probability of pneumonia by `network` (`metrics.predict`), of other `pictures` of the same films if given."""
-        from . import metrics
+        """Probability of pneumonia by `network`, of other `pictures` of the same films if given."""
+        from .metrics import predict
 
         pictures = self.pictures if pictures is None else pictures
-        ask = lambda: metrics.predict(network, pictures, batch_size)  # noqa: E731
-        return self.answers(name, ask, network, pictures, metrics.predict)
+        return self.answers(name, lambda: predict(network, pictures, batch_size), network, pictures, predict)

@@ -27,13 +27,17 @@ def statements(source: str) -> list[str]:
     return [ast.unparse(node) for node in tree.body]
 
 
+@cache
 def plain(source: str) -> str:
-    """Python source without docstrings, comments and layout."""
     return "\n".join(statements(source))
 
 
+def short_hash(code: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def imported(source: str) -> set[str]:
-    """The modules of this package that Python source imports, by name, but for `PLUMBING`."""
+    """The modules of this package that Python source imports, but for `PLUMBING`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").split(".")[0] == "cxr"):
@@ -44,27 +48,19 @@ def imported(source: str) -> set[str]:
     return {name for name in found - PLUMBING if (PACKAGE / f"{name}.py").exists()}
 
 
-@cache
-def _parsed(path: Path, mtime_ns: int) -> tuple[str, frozenset[str]]:
-    text = plain(path.read_text(encoding="utf-8"))
-    return text, frozenset(imported(text))
-
-
 def with_imports(names: Iterable[str]) -> dict[str, str]:
     """The plain source of these modules of the package, and of all that they import, by name."""
     found, todo = dict[str, str](), list(names)
-    while todo:
-        if (name := todo.pop()) not in found:
-            path = PACKAGE / f"{name}.py"
-            found[name], more = _parsed(path, path.stat().st_mtime_ns)
-            todo += more
-    return dict(sorted(found.items()))
+    for name in todo:  # it grows by what they import
+        if name not in found:
+            found[name] = plain((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+            todo += imported(found[name])
+    return found
 
 
 def _of_object(item, found: dict[str, str]) -> None:
     """Add the plain source of a function or class, and of what it uses, to `found`."""
-    name = f"{item.__module__}.{item.__qualname__}"
-    if name in found:
+    if (name := f"{item.__module__}.{item.__qualname__}") in found:
         return
     functions = [item] if inspect.isfunction(item) else list(filter(inspect.isfunction, vars(item).values()))
     try:
@@ -87,52 +83,41 @@ def _of_object(item, found: dict[str, str]) -> None:
 
 
 def code_hash(*code: types.ModuleType | Callable | type) -> str:
-    """12 hex digits of the source of modules, functions or classes, docstrings, comments and layout aside.
-
-    A module counts with all modules of this package that it imports; a function with the functions, constants and
-    modules that it uses. `PLUMBING` has no part.
-    """
+    """12 hex digits of the plain source of modules with all that they import, and of functions with what they use."""
     found: dict[str, str] = {}
     for item in code:
         if isinstance(item, types.ModuleType):
             found |= with_imports([item.__name__.rpartition(".")[2]])
         else:
             _of_object(inspect.unwrap(item), found)
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
+    return short_hash(found)
 
 
 def _update(digest, value) -> None:
-    def add(kind: str, content) -> None:
-        digest.update(f"{kind} {len(content)} ".encode())
-        digest.update(content)
-
+    if hasattr(value, "get_weights"):  # a network
+        return _update(digest, value.get_weights())
     if isinstance(value, np.ndarray) and value.dtype.hasobject:
-        _update(digest, value.tolist())
-    elif isinstance(value, np.ndarray):
-        add(f"array {value.dtype} {value.shape}", np.ascontiguousarray(value).reshape(-1).view("uint8").data)
+        return _update(digest, value.tolist())
+    if isinstance(value, np.ndarray):
+        kind = f"array {value.dtype} {value.shape}"
+        content = np.ascontiguousarray(value).reshape(-1).view("uint8").data
     elif isinstance(value, pd.DataFrame | pd.Series):
-        add("table", value.to_csv(index=False).encode())
+        kind, content = "table", value.to_csv(index=False).encode()
     elif isinstance(value, bytes):
-        add("bytes", value)
-    elif isinstance(value, dict):
-        for key in sorted(value, key=str):
-            _update(digest, [key, value[key]])
-        add("dict", str(len(value)).encode())
-    elif isinstance(value, list | tuple):
-        for one in value:
+        kind, content = "bytes", value
+    elif isinstance(value, dict | list | tuple):
+        parts = [[key, value[key]] for key in sorted(value, key=str)] if isinstance(value, dict) else value
+        for one in parts:
             _update(digest, one)
-        add("list", str(len(value)).encode())
-    elif hasattr(value, "get_weights"):  # a network
-        _update(digest, value.get_weights())
+        kind, content = "dict" if isinstance(value, dict) else "list", str(len(value)).encode()
     else:
-        add("json", json.dumps(value, default=str).encode())
+        kind, content = "json", json.dumps(value, default=str).encode()
+    digest.update(f"{kind} {len(content)} ".encode())
+    digest.update(content)
 
 
 def cache_key(*inputs, code: Iterable = ()) -> str:
-    """16 hex digits that differ where any input or any `code` (see `code_hash`) does.
-
-    Inputs are JSON values, numpy arrays, tables, bytes, networks (their weights), and lists and dicts of these.
-    """
+    """16 hex digits of JSON values, arrays, tables, bytes, networks, lists and dicts of these, and of `code`."""
     digest = hashlib.sha256()
     _update(digest, inputs)
     _update(digest, code_hash(*code) if code else "")

@@ -1,8 +1,4 @@
-"""Where things are, and the one exception a reader is meant to meet.
-
-Every location has a default inside the project and one environment variable that moves it (see the ``*_dir``). A
-relative path starts at the project's top folder, whatever folder Jupyter was started in.
-"""
+"""Where things are: each ``*_dir`` has a default in the project and a variable that moves it; and `Problem`."""
 
 import os
 import sys
@@ -21,7 +17,7 @@ class Problem(Exception):
 
 
 def command(main: Callable[[], object]) -> None:
-    """Run what a make target calls; a `Problem` ends it with its sentence alone."""
+    """Run what a make target calls; a `Problem` ends it with one sentence."""
     try:
         main()
     except Problem as problem:
@@ -29,7 +25,7 @@ def command(main: Callable[[], object]) -> None:
 
 
 def resolve(path: str | os.PathLike) -> Path:
-    """A path that a reader has written: ``~`` is the home folder, and a relative one starts at the top folder."""
+    """A path as written by a reader: a relative one starts at the top folder."""
     return ROOT / Path(path).expanduser()
 
 
@@ -38,7 +34,6 @@ def _folder(variable: str, default: str) -> Path:
 
 
 def data_dir() -> Path:
-    """Folder of the X-rays: ``CHEST_XRAY_DIR``, or ``chest_xray/`` in the project, or the sample in it if chosen."""
     return _folder("CHEST_XRAY_DIR", "chest_xray/sample" if _chosen().exists() else "chest_xray")
 
 
@@ -47,7 +42,7 @@ def _chosen() -> Path:
 
 
 def use_sample(sample: bool) -> None:
-    """Take the sample in ``chest_xray/sample/`` from now on, in all notebooks, or the full set again."""
+    """Take the sample from now on, in all notebooks, or the full set again."""
     if sample and os.environ.get("CHEST_XRAY_DIR"):
         raise Problem("SAMPLE is True, but CHEST_XRAY_DIR names other X-rays: unset it, or set SAMPLE = False.")
     if sample:
@@ -58,37 +53,29 @@ def use_sample(sample: bool) -> None:
 
 
 def results_dir() -> Path:
-    """Folder of the artifacts: ``CXR_RESULTS_DIR``, else ``results/``, and of a sample a folder in the cache."""
     sample = (data_dir() / "sample.json").is_file()
     return _folder("CXR_RESULTS_DIR", str(cache_dir() / "sample" / "results") if sample else "results")
 
 
 def cache_dir() -> Path:
-    """Folder of what can be made again: ``CXR_CACHE_DIR``, or ``.cache/`` in the project."""
     return _folder("CXR_CACHE_DIR", ".cache")
 
 
 def checkpoint_dir() -> Path:
-    """Folder of a training's checkpoints: ``CXR_CHECKPOINT_DIR``, or ``checkpoints/`` in the cache folder."""
     return _folder("CXR_CHECKPOINT_DIR", str(cache_dir() / "checkpoints"))
 
 
 def external_dir() -> Path | None:
-    """Folder of films of another hospital, for 10: ``CXR_EXTERNAL_DIR``; None where it is not set."""
     return resolve(os.environ["CXR_EXTERNAL_DIR"]) if os.environ.get("CXR_EXTERNAL_DIR") else None
 
 
 def adults_dir() -> Path | None:
-    """Folder of chest films of adults, for the gate of 09: ``CXR_ADULTS_DIR``; None where it is not set."""
     return resolve(os.environ["CXR_ADULTS_DIR"]) if os.environ.get("CXR_ADULTS_DIR") else None
 
 
 @contextmanager
 def atomic_write(target: Path, flush: bool = False) -> Iterator[Path]:
-    """A path beside `target` to write to; it is renamed to `target` when the block ends, and gone if the block fails.
-
-    With `flush` its bytes are on the disk before, so that `target` outlives a machine that stops.
-    """
+    """A path beside `target`, renamed to it when the block ends; with `flush` its bytes are on the disk before."""
     unfinished = target.with_name(f".unfinished_{os.getpid()}_{target.name}")
     try:
         yield unfinished
