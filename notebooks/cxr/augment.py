@@ -1,13 +1,11 @@
 """Augmentation from a recipe, and the four layers that Keras lacks.
 
-Written in ``keras.ops``. Layers take and return float batches of shape ``(images, height, width, 1)``, 0 to 255, and
-change nothing outside training.
+Layers take and return float batches, (images, height, width, 1), 0 to 255, and change nothing outside training.
 """
 
 import functools
 import math
 import sys
-from typing import Any
 
 from .backend import keras, tf
 from .paths import Problem
@@ -57,8 +55,7 @@ def edge_distance(images) -> tuple:
 class RandomCornerSwap(RandomChange):
     """Take the corners, and for half of the images a frame along the edge, from another X-ray of the batch.
 
-    `size` is the largest side of a corner (a share of the picture; the smallest is a third of it), `frame` the largest
-    width of the frame, `rate` the share of images that are changed.
+    `size` is the largest side of a corner, `frame` the largest width of the frame, `rate` the share of images changed.
     """
 
     settings = ("size", "frame", "rate")
@@ -78,8 +75,7 @@ class RandomCornerSwap(RandomChange):
 
 
 def resample(images, transform):
-    """Affine resampling, bilinear, black beyond the edge: ``keras.ops.image.affine_transform`` in operations that XLA
-    compiles (TensorFlow's own has no XLA kernel).
+    """Affine resampling, bilinear, black beyond the edge: ``keras.ops.image.affine_transform``, but compiled by XLA.
 
     `transform`, float32 of shape (images, 6), is a, b, x, c, d, y: the pixel in row i, column j is read at column
     a * j + b * i + x, row c * j + d * i + y.
@@ -111,12 +107,9 @@ if tf and sys.platform == "linux":  # half the time of `affine_transform`; other
 
 @keras.saving.register_keras_serializable("cxr")
 class RandomFraming(RandomChange):
-    """Zoom in and out, stretch, turn and shift in one resampling, black beyond the edge.
+    """Zoom, stretch, turn (degrees) and shift (share of the picture) in one resampling, black beyond the edge.
 
-    (Keras' RandomZoom, RandomRotation and RandomTranslation resample once each, and so blur every image three times.)
-
-    `zoom` is the largest factor, up or down, `aspect` the largest ratio of the two axes, `shift` a share of the
-    picture, `turn` in degrees, `rate` the share of images that are changed.
+    Keras' RandomZoom, RandomRotation and RandomTranslation resample once each, and so blur every image three times.
     """
 
     settings = ("zoom", "aspect", "shift", "turn", "rate")
@@ -145,11 +138,7 @@ class RandomFraming(RandomChange):
 
 @keras.saving.register_keras_serializable("cxr")
 class RandomSharpness(RandomChange):
-    """Blur or sharpen by a random amount and add grain, as another scanner or JPEG quality would.
-
-    `blur` is the largest share of a 5x5 binomial low-pass in the mixture (a negative share sharpens), `noise` the
-    largest standard deviation of the Gaussian grain in gray levels.
-    """
+    """Mix with a 5x5 binomial low-pass by up to `blur` (a negative share sharpens), add grain up to `noise` levels."""
 
     settings = ("blur", "noise")
 
@@ -178,7 +167,7 @@ def bounding_box(masks) -> tuple:
 
 
 def _window(masks, reach: int, combine):
-    """Combine each pixel with all within `reach` to each side, up and down: `combine` is a maximum, minimum or sum."""
+    """Combine each pixel with all within `reach` to each side, up and down."""
     for axis in (1, 2):
         edge = [(0, 0)] * 4
         edge[axis] = (reach, reach)
@@ -189,12 +178,10 @@ def _window(masks, reach: int, combine):
 
 
 def transplant(films, masks, bodies, body_masks):
-    """The lungs of each film in the body of another: float, shape (images, size, size, 1), like each argument.
+    """The lungs of each film in the body of another: float, (images, size, size, 1), like each argument; masks 0 to 1.
 
-    `films` and `bodies` are 0 to 255, the masks of their lungs 0 to 1. The lungs' box is resampled onto the box of the
-    lungs that it replaces; mean and spread of the gray levels are matched in a ring around them; what lies under either
-    mask is exchanged with a soft edge. Where either mask is empty the film stays as it is, and where the resampled film
-    ends the body does.
+    The lungs' box is resampled onto the box of the lungs that it replaces; mean and spread of the gray levels are
+    matched in a ring around them; what lies under either mask is exchanged, with a soft edge.
     """
     size = films.shape[1]
     top, bottom, left, right = bounding_box(masks)
@@ -230,10 +217,7 @@ if tf and sys.platform == "linux":  # a quarter of the time
 
 @keras.saving.register_keras_serializable("cxr")
 class RandomTransplant(RandomChange):
-    """`transplant` the lungs of a share `rate` of the films into the body of the film before them in the batch.
-
-    Takes two channels, the film and the mask of its lungs (0 to 255), and returns the film alone.
-    """
+    """`transplant` lungs into the body of the film before; film and mask (0 to 255) are channels; returns films."""
 
     settings = ("rate",)
 
@@ -260,11 +244,8 @@ REMEDY = "correct it in the candidates of 03_augment.ipynb and run that again"
 
 
 def make_layer(name: str, settings: dict, seed: int | None = None) -> keras.layers.Layer:
-    """An augmentation layer by name, of `CUSTOM_LAYERS` or ``keras.layers``, such as ``"RandomFlip"``.
-
-    A Problem where there is no such layer, or it does not take these settings.
-    """
-    kind: Any = CUSTOM_LAYERS.get(name) or getattr(keras.layers, name, None)
+    """An augmentation layer by name, of `CUSTOM_LAYERS` or ``keras.layers``, such as ``"RandomFlip"``."""
+    kind = CUSTOM_LAYERS.get(name) or getattr(keras.layers, name, None)
     try:
         return kind(**settings, seed=seed, dtype="float32")  # gray levels up to 255 are too coarse in float16
     except (TypeError, ValueError) as error:
@@ -272,7 +253,7 @@ def make_layer(name: str, settings: dict, seed: int | None = None) -> keras.laye
 
 
 def needs_masks(recipe: list[dict]) -> bool:
-    """Whether a recipe transplants lungs, and so needs their masks beside the films in training."""
+    """Whether a recipe transplants lungs, and so needs their masks."""
     return any(row["layer"] == "RandomTransplant" and row["kept"] for row in recipe)
 
 

@@ -1,8 +1,7 @@
 """The same X-ray as another scanner, technician or archive might have delivered it.
 
-Batches are uint8 of shape (images, size, size), given and returned; the same seed gives the same pictures. `stress` and
-transplants make the validation variants, on which training stops and thresholds are chosen; `held_out` has changes that
-nothing is trained on; `changes` are single ones of a fixed strength.
+Batches are uint8, (images, size, size). `stress` and transplants make the validation variants, on which training stops;
+`held_out` has changes that nothing is trained on; `changes` are of a fixed strength.
 """
 
 import io
@@ -17,10 +16,10 @@ from skimage import exposure
 from . import augment
 
 
-def reframe(picture: np.ndarray, rng: np.random.Generator, most: float = 0.15) -> np.ndarray:
-    """Crop or pad each side by up to `most` of the picture's length, then fill the same square again."""
+def reframe(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Crop or pad each side by up to 15% of the picture's length, then fill the same square again."""
     size = len(picture)
-    left, top, right, bottom = (rng.uniform(-most, most, 4) * size).round().astype(int)
+    left, top, right, bottom = (rng.uniform(-0.15, 0.15, 4) * size).round().astype(int)
     box = (left, top, size + right, size + bottom)  # beyond the edge: black
     return np.asarray(Image.fromarray(picture).crop(box).resize((size, size), Resampling.BILINEAR))
 
@@ -72,20 +71,17 @@ def stress(pictures: np.ndarray, seed: int) -> np.ndarray:
 
 def transplant(pictures: np.ndarray, masks: np.ndarray, lungs: np.ndarray, bodies: np.ndarray) -> np.ndarray:
     """`augment.transplant` for pairs of rows of `pictures`: `lungs` lend their lungs, `bodies` the rest."""
-    changed = [np.empty((0, *pictures.shape[1:]), np.uint8)]
+    changed = np.empty((len(lungs), *pictures.shape[1:]), np.uint8)
     for start in range(0, len(lungs), 128):
         own, other = lungs[start : start + 128], bodies[start : start + 128]
         parts = [pictures[own], masks[own] / 255, pictures[other], masks[other] / 255]
         found = augment.transplant(*(part[..., None].astype("float32") for part in parts))
-        changed.append(np.asarray(found)[..., 0].round().astype(np.uint8))
-    return np.concatenate(changed)
+        changed[start : start + 128] = np.asarray(found)[..., 0].round()
+    return changed
 
 
 def choose_bodies(label: np.ndarray, seed: int, other_class: bool = False) -> np.ndarray:
-    """For each film the row of one that lends its body: any other one, or one of another class, each equally often.
-
-    Where all films have one class, `other_class` leaves each its own body.
-    """
+    """For each film the row of one that lends its body: any other, or one of another class, each equally often."""
     rng, label = np.random.default_rng(seed), np.asarray(label)
     if not other_class:
         return _ring(len(label), rng)
@@ -100,11 +96,7 @@ def choose_bodies(label: np.ndarray, seed: int, other_class: bool = False) -> np
 def validation_variants(
     pictures: np.ndarray, masks: np.ndarray, label: np.ndarray, stressed: int = 1, swapped: int = 1
 ) -> tuple[np.ndarray, list[str]]:
-    """All that a network is validated on, uint8 of shape (variants x images, size, size), and the kind of each variant.
-
-    ``plain`` once, ``stress`` `stressed` times, then lungs in other bodies: ``swap`` (any) and ``conflict`` (another
-    class), `swapped` times each.
-    """
+    """All that a network is validated on, and the kind of each variant (``conflict``: a body of another class)."""
     variants, rows = [pictures, *(stress(pictures, seed) for seed in range(stressed))], np.arange(len(pictures))
     for other_class in (False, True):
         bodies = [choose_bodies(label, seed, other_class) for seed in range(swapped)]
@@ -123,24 +115,21 @@ def _locally_equalised(picture, rng):  # CLAHE (Zuiderveld 1994), as many viewer
 
 
 def _veiled(picture, rng):  # scatter: a bright veil, and less contrast in all that is small
-    smooth = blur(picture, len(picture) / 12).astype(float)
-    veil, contrast = rng.uniform(20, 60), rng.uniform(0.4, 0.7)
-    return smooth * (1 - veil / 255) + veil + (picture - smooth) * contrast
+    smooth, veil = blur(picture, len(picture) / 12).astype(float), rng.uniform(20, 60)
+    return smooth * (1 - veil / 255) + veil + (picture - smooth) * rng.uniform(0.4, 0.7)
 
 
 def _narrowed(picture, rng):  # one side shorter by a fifth to a third, black beside it
-    size = len(picture)
-    short = round(size / rng.uniform(1.25, 1.45))
-    box = [(short, size), (size, short)][rng.integers(2)]
-    ground = Image.new("L", (size, size))
-    ground.paste(Image.fromarray(picture).resize(box), ((size - box[0]) // 2, (size - box[1]) // 2))
+    short = round(len(picture) / rng.uniform(1.25, 1.45))
+    box = [(short, len(picture)), (len(picture), short)][rng.integers(2)]
+    ground = Image.new("L", picture.shape)
+    ground.paste(Image.fromarray(picture).resize(box), ((len(picture) - box[0]) // 2, (len(picture) - box[1]) // 2))
     return np.asarray(ground)
 
 
 def _lettered(picture, rng):  # a large bold R at the upper left, as far in as the lung, and print in three corners
     size, film = len(picture), Image.fromarray(picture)
-    pen, at = ImageDraw.Draw(film), tuple(rng.uniform(0.02, 0.18, 2) * size)
-    bold = rng.uniform(0.11, 0.2) * size
+    pen, at, bold = ImageDraw.Draw(film), tuple(rng.uniform(0.02, 0.18, 2) * size), rng.uniform(0.11, 0.2) * size
     pen.text(at, "R", fill=int(rng.integers(200, 256)), font=ImageFont.load_default(bold), stroke_width=bold // 12)
     for corner in ((0.75, 0.02), (0.02, 0.92), (0.75, 0.92)):
         pen.text((corner[0] * size, corner[1] * size), "1234", fill=230, font=ImageFont.load_default(size / 18))
@@ -148,9 +137,8 @@ def _lettered(picture, rng):  # a large bold R at the upper left, as far in as t
 
 
 def _coarse(picture, rng):
-    size = len(picture)
-    small = Image.fromarray(picture).resize([round(size * rng.uniform(0.4, 0.6))] * 2, Resampling.BOX)
-    return np.asarray(small.resize((size, size), Resampling.BICUBIC))
+    small = Image.fromarray(picture).resize([round(len(picture) * rng.uniform(0.4, 0.6))] * 2, Resampling.BOX)
+    return np.asarray(small.resize(picture.shape, Resampling.BICUBIC))
 
 
 def _sharpened(picture, rng):  # unsharp masking with a halo, as an old viewer does it
@@ -162,9 +150,9 @@ _CORRUPTIONS = (_equalised, _locally_equalised, _veiled, _narrowed, _lettered, _
 HELD_OUT = {change.__name__[1:].replace("_", " "): change for change in _CORRUPTIONS}
 
 
-def held_out(pictures: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+def held_out(pictures: np.ndarray) -> dict[str, np.ndarray]:
     """The same X-rays under seven changes, by name, that neither `stress` nor the augmentation makes."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     changed = {name: np.stack([change(own, rng) for own in pictures]) for name, change in HELD_OUT.items()}
     return {name: batch.round().clip(0, 255).astype(np.uint8) for name, batch in changed.items()}
 
@@ -177,12 +165,10 @@ def cropped(picture: np.ndarray, share: float) -> np.ndarray:
 
 
 SINGLE: dict[str, Callable] = {
-    "cropped by 8%": lambda p: cropped(p, 0.08),
-    "cropped by 4%": lambda p: cropped(p, 0.04),
-    "padded by 8%": lambda p: cropped(p, -0.08),
+    **{f"cropped by {share}%": partial(cropped, share=share / 100) for share in (8, 4)},
+    "padded by 8%": partial(cropped, share=-0.08),
     **{f"JPEG quality {quality}": partial(recode, quality=quality) for quality in (90, 50, 20)},
-    "blurred, 1 pixel": lambda p: blur(p, 1),
-    "blurred, 2 pixels": lambda p: blur(p, 2),
+    **{f"blurred, {n} pixel{'s' * (n > 1)}": partial(blur, pixels=n) for n in (1, 2)},
     "darkened by 30%": lambda p: Image.fromarray(p).point(lambda gray: 0.7 * gray),
     "gamma 1.4": lambda p: Image.fromarray(p).point(lambda gray: 255 * (gray / 255) ** 1.4),
     **{f"turned by {d} degrees": lambda p, d=d: Image.fromarray(p).rotate(d, Resampling.BICUBIC) for d in (5, 10)},
@@ -190,10 +176,10 @@ SINGLE: dict[str, Callable] = {
 }
 
 
-def changes(pictures: np.ndarray, seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:
-    """One change at a time, each by a fixed amount, with its name; `seed` decides whose corners an X-ray gets."""
+def changes(pictures: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """One change at a time, each by a fixed amount, with its name."""
     for name, change in SINGLE.items():
         yield name, np.stack([np.asarray(change(picture)) for picture in pictures])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     others = pictures[_ring(len(pictures), rng)]
     yield "corners of another", np.stack([swap_corners(own, other, rng) for own, other in zip(pictures, others)])

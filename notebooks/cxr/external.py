@@ -18,18 +18,9 @@ RIDGES = (1e3, 1e2, 1e1, 1.0, 0.1)  # how strongly the last layer is held to wha
 
 
 def ask(folder, size: int, detector, network, ages) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """Read a folder of films, show each to the gate, and let the network answer all of them, declined or not.
+    """What `data.read_films` returns; with ``reason`` ("" where the gate `passes` it) and ``probability`` of each film.
 
-    `ages` are as of `images.read_all`; Problems are those of `data.list_folder` and `data.read_films`.
-
-    Returns
-    -------
-    films : DataFrame
-        As of `data.read_films`, with ``reason`` (why the gate declines it, "" where it passes), ``passes`` (bool) and
-        ``probability`` of label 1.
-    pictures : ndarray of uint8, shape (films, size, size)
-    broken : DataFrame
-        ``path`` and ``reason`` of what can't be read.
+    The network answers all films, declined or not.
     """
     films, pictures, broken = data.read_films(data.list_folder(folder), folder, size, ages)
     films["reason"] = [header or looks for header, looks in zip(films.reason, detector.predict(pictures))]
@@ -38,7 +29,7 @@ def ask(folder, size: int, detector, network, ages) -> tuple[pd.DataFrame, np.nd
 
 
 def credit(table: pd.DataFrame) -> str:
-    """Where the films of `table` come from and under which licence, as the CSV of their folder says; may be empty."""
+    """Where the films of `table` come from and under which licence, as the CSV of their folder says."""
     values = [sorted(set(table[name]) - {""}) for name in ("source", "license") if name in table]
     return ", ".join("; ".join(WHOSE.get(value, value) for value in own) for own in values if own)
 
@@ -53,15 +44,12 @@ def licensed(table: pd.DataFrame, folder) -> tuple[Path | None, str]:
 
 
 def enough(table: pd.DataFrame) -> bool:
-    """Whether `table`, with ``label`` and ``patient``, has two patients of each class, which figures need."""
+    """Whether `table` has two patients of each class."""
     return bool(table.groupby("label").patient.nunique().reindex([0, 1], fill_value=0).min() >= 2)
 
 
 def groups(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """Parts of `table` by name, each a Series of bool: by the gate, by its reason, by class, by view.
-
-    `table` has ``passes``, ``reason``, ``class_name`` and perhaps ``view``. A column with one value makes no parts.
-    """
+    """Parts of `table` by name (bool): by the gate, its reason, class and view; a column of one value makes none."""
     parts = {"all": pd.Series(True, table.index), "passes the gate": table.passes, "declined": ~table.passes}
     parts |= {f"declined: {why}": table.reason == why for why in table.reason[~table.passes].value_counts().index}
     for column, name in (("class_name", "class"), ("view", "view")):
@@ -72,8 +60,8 @@ def groups(table: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def share(yes, patient: pd.Series, resamples: int = 2000, seed: int = 0) -> list[float]:
-    """Share of true values in `yes` and its 95% interval: by bootstrap over patients, or Clopper and Pearson's (1934)
-    over patients where all values are the same, so that no resample can differ. NaN where there is none.
+    """Share of true values and its 95% interval: by bootstrap over patients, or Clopper and Pearson's over patients
+    where all values are the same; NaN where there is none.
     """
     yes, (owner, names) = np.asarray(yes, float), pd.factorize(patient)
     if not len(yes):
@@ -89,31 +77,23 @@ def share(yes, patient: pd.Series, resamples: int = 2000, seed: int = 0) -> list
 
 
 def answers(table: pd.DataFrame, threshold: float, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """What the network says of each of the `groups`, and where labels are known, how often it is right.
+    """What the network says of each of the `groups`, a row each, and where labels are known, how often it is right.
 
-    `table` has ``probability``, ``label``, ``patient`` and what `groups` asks for; a film is called ill from
-    `threshold` on. One row a group that has films: ``group``, ``films``, ``patients``, ``mean_probability``, and with
-    a 95% interval (``..._low``, ``..._high``) ``called_ill``, ``sensitivity``, ``specificity`` and ``auc``: NaN where
-    a figure has no films, as a folder of one class has either a sensitivity or a specificity.
+    ``called_ill``, ``sensitivity``, ``specificity`` and ``auc`` have a 95% interval (``..._low``, ``..._high``); NaN
+    where there are no films for a figure.
     """
     rows = []
-    for name, inside in groups(table).items():
-        if not inside.any():
-            continue
-        own = table[inside]
-        called, label = own.probability >= threshold, own.label.astype("Int64")
+    for name, own in ((name, table[inside]) for name, inside in groups(table).items() if inside.any()):
+        called, ill, healthy = own.probability >= threshold, own.label == 1, own.label == 0
         row = {"group": name, "films": len(own), "patients": own.patient.nunique()}
         row["mean_probability"] = own.probability.mean()
-        for figure, chosen, right in (
-            ("called_ill", label.notna() | label.isna(), called),
-            ("sensitivity", (label == 1).fillna(False), called),
-            ("specificity", (label == 0).fillna(False), ~called),
-        ):
-            found = share(right[chosen], own.patient[chosen], resamples, seed)
+        right = {"called_ill": called, "sensitivity": called[ill], "specificity": ~called[healthy]}
+        for figure, yes in right.items():
+            found = share(yes, own.patient[yes.index], resamples, seed)
             row |= dict(zip((figure, f"{figure}_low", f"{figure}_high"), found))
         row |= dict.fromkeys(("auc", "auc_low", "auc_high"), np.nan)
         if enough(own):
-            known = own[label.notna()]
+            known = own[own.label.notna()]
             drawn = metrics.spread(known.label, known.probability, threshold, metrics.resample(known, resamples, seed))
             row["auc"] = metrics.auc(known.label, known.probability)
             row["auc_low"], row["auc_high"] = metrics.interval(drawn["auc"])
@@ -122,10 +102,9 @@ def answers(table: pd.DataFrame, threshold: float, resamples: int = 2000, seed: 
 
 
 def simulate(folder: Path, table: pd.DataFrame, seed: int = 0) -> Path:
-    """Films as another hospital might have made them, in a cache folder with one folder a class: a rehearsal.
+    """The films of `table` as another hospital might have made them, in a cache folder with one folder a class.
 
-    Wider framing, a steeper tone curve, grain, other sizes, PNG; one in twenty with black and white exchanged. `table`
-    has the films to use: ``path`` below `folder` and ``class_name``.
+    Wider framing, a steeper tone curve, grain, other sizes, PNG; one in twenty with black and white exchanged.
     """
     target, rng = cache_dir() / "another_hospital", np.random.default_rng(seed)
     shutil.rmtree(target, ignore_errors=True)
@@ -141,30 +120,25 @@ def simulate(folder: Path, table: pd.DataFrame, seed: int = 0) -> Path:
     return target
 
 
-# --- labels of its own -----------------------------------------------------------------------------------------
-
-
-def last_layer(network: keras.Model, pictures: np.ndarray, batch_size: int = 128) -> tuple[np.ndarray, np.ndarray]:
-    """What the last layer sees of `pictures`, (films, features), and its weights, (features + 1,), the bias last."""
+def last_layer(network: keras.Model, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the last layer sees of `pictures`, and its weights, the bias last."""
     last = network.layers[-1]
     kernel, bias = last.get_weights()
-    seen = keras.Model(network.inputs, last.input).predict(pictures[..., None], batch_size=batch_size, verbose=0)
+    seen = keras.Model(network.inputs, last.input).predict(pictures[..., None], batch_size=128, verbose=0)
     return seen.astype(float), np.append(kernel[:, 0], bias).astype(float)
 
 
 class LastLayer:
-    """The last layer fitted to films of another place: ridge on the change of its weights (L2-SP: Li, Grandvalet &
-    Davoine 2018, ICML).
+    """The last layer fitted to films of another place: ridge on the change of its weights (L2-SP, Li et al. 2018).
 
-    The log-odds become ``slope_ * odds + intercept_ + changes_ @ features``, with features brought to spread 1; the
-    penalty is on ``changes_`` and, a tenth of it, on ``slope_ - 1``. Without features it is threshold and temperature.
+    The log-odds become ``slope_ * odds + intercept_ + changes_ @ features``; a tenth of the penalty is on
+    ``slope_ - 1``. Without features it is threshold and temperature.
     """
 
     def __init__(self, ridge: float):
         self.ridge = ridge
 
     def fit(self, label, features: np.ndarray, odds: np.ndarray) -> "LastLayer":
-        """Fit on films of which the `label` is known; `features` (films, features) and `odds` as they were."""
         label, count = np.asarray(label, float), features.shape[1]
         self.middle_, self.spread_ = features.mean(axis=0), features.std(axis=0) * np.sqrt(count) + 1e-6
         seen = np.column_stack([np.ones(len(label)), odds, (features - self.middle_) / self.spread_])
@@ -182,19 +156,15 @@ class LastLayer:
         return self
 
     def predict(self, features: np.ndarray, odds: np.ndarray) -> np.ndarray:
-        """Probability of pneumonia, shape (films,)."""
         seen = (features - self.middle_) / self.spread_
         return special.expit(self.intercept_ + self.slope_ * odds + seen @ self.changes_)
 
 
-def fine_tune(table: pd.DataFrame, features: np.ndarray, odds: np.ndarray, folds: int = 4, seed: int = 0) -> LastLayer:
-    """`LastLayer` with that of the `RIDGES` which has the smallest log-loss on other patients of the same films.
-
-    `table` has ``label`` and ``patient`` of the films to learn from, two patients of each class at least.
-    """
+def fine_tune(table: pd.DataFrame, features: np.ndarray, odds: np.ndarray) -> LastLayer:
+    """`LastLayer` with that of the `RIDGES` which has the smallest log-loss on other patients of the same films."""
     label = table.label.to_numpy(int)
     fewest = min(table.patient[label == one].nunique() for one in (0, 1))
-    cut = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed)
+    cut = StratifiedGroupKFold(min(4, fewest), shuffle=True, random_state=0)
     loss = dict.fromkeys(RIDGES, 0.0)
     for fit, judge in cut.split(odds, label, table.patient):
         for ridge in RIDGES:
@@ -204,10 +174,9 @@ def fine_tune(table: pd.DataFrame, features: np.ndarray, odds: np.ndarray, folds
 
 
 def draw_films(table: pd.DataFrame, count: int, rng: np.random.Generator) -> np.ndarray | None:
-    """About `count` films by patient, never more, and two patients of each class among them: bool, shape (films,).
+    """About `count` films by patient (bool), never more; two patients of each class in, two out, else None.
 
-    Patients come in a random order and bring all their films; one who has too many for the room that is left is passed
-    over, and two of each class are kept to be tested on. None where there are too few patients for that.
+    Patients come in a random order; one who has too many films for the room that is left is passed over.
     """
     people = table.groupby("patient").agg(films=("label", "size"), label=("label", "max"))
     people = people.iloc[rng.permutation(len(people))]

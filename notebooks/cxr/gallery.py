@@ -16,18 +16,15 @@ from .images import squeezed
 from .paths import cache_dir
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
+LFW = SKIMAGE / "lfw_subset.npy"  # small photographs of faces (part of Labeled Faces in the Wild)
 
 
 def gallery(films: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """Pictures that should get no answer, by name: uint8, of the side of the `films`, of which the last five are made.
-
-    Photographs are those of scikit-image and scikit-learn, in gray, whole and in parts.
-    """
+    """Pictures that should get no answer, by name, of the side of the `films`, of which the last five are made."""
     rng, size = np.random.default_rng(seed), films.shape[1]
     photographs, noise, drawings, halves, screens = [], [], [], [], []
-    for path in sorted(
-        [*SKIMAGE.glob("*.[jp][pn]g"), *(Path(sklearn.__file__).parent / "datasets/images").glob("*.jpg")]
-    ):
+    files = [*SKIMAGE.glob("*.[jp][pn]g"), *Path(sklearn.__file__).parent.glob("datasets/images/*.jpg")]
+    for path in sorted(files):
         picture = Image.open(path).convert("L")
         for share in (1, *rng.uniform(0.4, 0.9, 4)):
             wide, high = (int(side * share) for side in picture.size)
@@ -49,16 +46,12 @@ def gallery(films: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
         x, y = rng.integers(0, wide) * size // wide, rng.integers(0, high) * size // high
         halves.append(squeezed(Image.fromarray(film[y : y + size // high, x : x + size // wide]), size))
         screens.append(on_screen(film, rng))
-    made = {"photographs": photographs, "faces": faces(size), "noise": noise, "drawings": drawings}
+    faces = (Image.fromarray((255 * face / face.max()).astype(np.uint8)) for face in np.load(LFW)[:100])
+    made = {"photographs": photographs, "faces": [squeezed(face, size) for face in faces]}
+    made |= {"noise": noise, "drawings": drawings}
     made |= {"films, inverted": 255 - films, "films on their side": np.rot90(films, 1, (1, 2))}
     made |= {"films upside down": films[:, ::-1, ::-1], "films in part": halves, "films on a screen": screens}
     return {name: np.stack([*pictures]) for name, pictures in made.items()}
-
-
-def faces(size: int) -> list[np.ndarray]:
-    """A hundred small photographs of faces (scikit-image's part of Labeled Faces in the Wild)."""
-    found = np.load(SKIMAGE / "lfw_subset.npy")[:100]
-    return [squeezed(Image.fromarray((255 * face / face.max()).astype(np.uint8)), size) for face in found]
 
 
 def on_screen(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -72,7 +65,7 @@ def on_screen(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def mildly_altered(pictures: np.ndarray) -> dict[str, np.ndarray]:
-    """The same films (uint8, (films, size, size), best larger than they are looked at) as they may come, by name."""
+    """The same films as they may come, by name."""
     size = pictures.shape[1]
     changes = {
         "JPEG quality 50": corruptions.SINGLE["JPEG quality 50"],
@@ -85,10 +78,8 @@ def mildly_altered(pictures: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def adult_versions(adults: np.ndarray, children: np.ndarray, lung_network, size: int) -> dict[str, np.ndarray]:
-    """Films of adults as they are, altered, and disguised, by name: each (films, size, size).
-
-    Disguised are those cut to their lungs, with the gray levels of one of the `children` (films of that `size`), so
-    that anatomy alone gives them away. `adults` are best larger than `size`.
+    """Films of adults as they are, altered, and disguised: cut to their lungs, with the gray levels of one of the
+    `children`, so that anatomy alone gives them away.
     """
     altered, rng, disguised = mildly_altered(adults), np.random.default_rng(0), []
     made = {"as they are": adults, "cropped by 10%": np.stack([corruptions.cropped(a, 0.1) for a in adults])}
@@ -97,7 +88,7 @@ def adult_versions(adults: np.ndarray, children: np.ndarray, lung_network, size:
     places = lungs.facts(lungs.find(lung_network, made["as they are"])).itertuples()
     for film, place in zip(made["as they are"], places):
         margin = rng.uniform(0.02, 0.12, 4) * (-1, -1, 1, 1)
-        box = np.array([place.lungs_left, place.lungs_top, place.lungs_right, place.lungs_bottom]) + margin
+        box = margin + [place.lungs_left, place.lungs_top, place.lungs_right, place.lungs_bottom]
         if not np.isnan(box).any():
             box = tuple((box.clip(0, 1) * size).round().astype(int).tolist())
             film = np.asarray(Image.fromarray(film).crop(box).resize((size, size), Image.Resampling.BICUBIC))
@@ -106,12 +97,11 @@ def adult_versions(adults: np.ndarray, children: np.ndarray, lung_network, size:
 
 
 def write_dicom(path: Path, pixels: np.ndarray, **header: str) -> None:
-    """Twelve-bit `pixels` (uint16, to 4095) as a radiograph in DICOM; `header` goes on top: ``PatientAge="003Y"``."""
+    """Twelve-bit `pixels` (to 4095) as a radiograph in DICOM; `header` goes on top: ``PatientAge="003Y"``."""
     film = Dataset()
-    film.SOPClassUID, film.Modality = uid.DigitalXRayImageStorageForPresentation, "DX"
-    film.BodyPartExamined, film.ViewPosition = "CHEST", "AP"
     film.set_pixel_data(pixels.astype(np.uint16), "MONOCHROME2", bits_stored=12)
-    for name, value in header.items():
+    facts = {"SOPClassUID": uid.DigitalXRayImageStorageForPresentation, "Modality": "DX"}
+    for name, value in (facts | {"BodyPartExamined": "CHEST", "ViewPosition": "AP"} | header).items():
         setattr(film, name, value)
     film.save_as(path, enforce_file_format=True)
 
@@ -122,12 +112,15 @@ def write_examples(normal: Path, ill: Path, **films: Path | None) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     healthy, sick = (Image.open(path).convert("L") for path in (normal, ill))
-    shutil.copyfile(normal, target / f"01 normal{normal.suffix}")
+    copies = {"01 normal": normal, "04 pneumonia": ill}
+    copies |= {f"{number} {name.replace('_', ' ')}": path for number, (name, path) in enumerate(films.items(), 13)}
+    for name, path in copies.items():
+        if path is not None:
+            shutil.copyfile(path, target / f"{name}{path.suffix}")
     exif, deep = Image.Exif(), np.asarray(healthy).astype(np.uint16)
     exif[ExifTags.Base.Orientation] = 6  # held upright by a camera that lay on its side
     healthy.transpose(Image.Transpose.ROTATE_90).save(target / "02 normal, turned by EXIF.jpeg", exif=exif)
     Image.fromarray(deep * 200 + 5000).save(target / "03 normal, 16 bits.png")
-    shutil.copyfile(ill, target / f"04 pneumonia{ill.suffix}")
     dark_bone = {"PhotometricInterpretation": "MONOCHROME1", "PatientAge": "003Y"}
     write_dicom(target / "05 pneumonia, MONOCHROME1.dcm", 4095 - 16 * np.asarray(sick).astype(np.uint16), **dark_bone)
     ImageOps.invert(sick).save(target / "06 inverted.png")
@@ -138,10 +131,6 @@ def write_examples(normal: Path, ill: Path, **films: Path | None) -> Path:
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     Image.open(SKIMAGE / "chelsea.png").convert("L").save(target / "10 cat.png")
     sick.crop((0, 0, sick.width // 2, sick.height)).save(target / "11 half of a film.png")
-    Image.fromarray(on_screen(np.asarray(sick.resize((224, 224))), np.random.default_rng(0))).save(
-        target / "12 on a screen.png"
-    )
-    for number, (name, path) in enumerate(films.items(), 13):
-        if path is not None:
-            shutil.copyfile(path, target / f"{number} {name.replace('_', ' ')}{path.suffix}")
+    shot = on_screen(np.asarray(sick.resize((224, 224))), np.random.default_rng(0))
+    Image.fromarray(shot).save(target / "12 on a screen.png")
     return target

@@ -1,9 +1,9 @@
 """Out-of-distribution detection: may the network be asked about this picture? A yes or no before any answer.
 
-A film is described by the middle layers of MobileNetV2 (photographs, ImageNet), averaged over the picture. Two
-distances tell how far it lies from the training films: Mahalanobis' distance along their principal components (Lee et
-al. 2018, arXiv:1807.03888), and what these components leave out (Jackson & Mudholkar 1979, Technometrics 21:341-349).
-Logistic regressions on the same features look for adults and for films in part, the network of 03 for two lungs.
+A film is described by the middle layers of MobileNetV2 (ImageNet), averaged over the picture. Two distances tell how
+far it lies from the training films: Mahalanobis' along their principal components (Lee et al. 2018, arXiv:1807.03888),
+and what these leave out (Jackson & Mudholkar 1979). Logistic regressions on the same features look for adults and for
+films in part, the network of 03 for two lungs.
 """
 
 from pathlib import Path
@@ -39,8 +39,7 @@ STRANGE = "is not like the frontal chest X-rays that the network was trained on"
 def describer(size: int, earlier: Path | None = None) -> keras.Model:
     """What describes a film: from (films, size, size, 1), 0 to 255, to (films, features).
 
-    The weights are ImageNet's, rounded to half precision: those in the file of an `earlier` gate, so that nothing has
-    to be downloaded, else as `backbones.pretrained` finds them. A Problem where neither is there.
+    The weights are ImageNet's in half precision: those of an `earlier` gate, else what `backbones.pretrained` finds.
     """
     base = backbones.raw(TRUNK, size)
     found = [layers.GlobalAveragePooling2D()(base.get_layer(name).output) for name in READ]
@@ -50,8 +49,7 @@ def describer(size: int, earlier: Path | None = None) -> keras.Model:
     else:
         known, why = backbones.pretrained(TRUNK, size)
         if known is None:
-            remedy = "take results/09_gate.keras from the project again, or set KERAS_WEIGHTS_DIR"
-            raise Problem(f"The gate needs {TRUNK} with weights of ImageNet, which {why}: {remedy}.")
+            raise Problem(f"{TRUNK}'s weights {why}: take results/09_gate.keras again, or set KERAS_WEIGHTS_DIR.")
         backbones.take_weights(base, known)
         weights = trunk.get_weights()
     trunk.set_weights([value.astype("float16").astype("float32") for value in weights])
@@ -70,16 +68,16 @@ def _cut(pictures: np.ndarray, boxes) -> np.ndarray:
     return np.stack([np.asarray(part.resize(pictures.shape[1:], Image.Resampling.BICUBIC)) for part in parts])
 
 
-def cropped(pictures: np.ndarray, most: float, seed: int = 0) -> np.ndarray:
+def cropped(pictures: np.ndarray, most: float) -> np.ndarray:
     """Each side cut by up to `most` of the picture's length, at random."""
-    rng, size = np.random.default_rng(seed), pictures.shape[1]
+    rng, size = np.random.default_rng(0), pictures.shape[1]
     cuts = rng.uniform(0, most, (len(pictures), 4)) * [1, 1, -1, -1] * size + [0, 0, size, size]
     return _cut(pictures, cuts.round())
 
 
-def parted(pictures: np.ndarray, seed: int = 0) -> np.ndarray:
+def parted(pictures: np.ndarray) -> np.ndarray:
     """40 to 65% of each picture: cut from below, above, the right, the left, or from both above and below."""
-    rng, size, boxes = np.random.default_rng(seed), pictures.shape[1], []
+    rng, size, boxes = np.random.default_rng(0), pictures.shape[1], []
     for _ in pictures:
         keep = round(rng.uniform(0.4, 0.65) * size)
         away = size - keep
@@ -89,23 +87,19 @@ def parted(pictures: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def anatomy(masks: np.ndarray) -> np.ndarray:
-    """Of masks of lungs (uint8, (films, size, size)), (films, 3); 0 where there is no such lung.
-
-    Area of both lungs (share of the picture), area of the smaller over the larger, and their distance from side to
-    side (share of the side).
+    """Of masks of lungs, (films, 3): area of both (share of the picture), area of the smaller over the larger, and
+    their distance from side to side (share of the side); 0 where there is no such lung.
     """
-    rows = []
-    for mask in masks > 127:
+    found = np.zeros((len(masks), 3))
+    for row, mask in zip(found, masks > 127):
         spots, count = ndimage.label(mask)
-        if count < 2:
-            rows.append((mask.mean(), 0.0, 0.0))
-            continue
-        area = ndimage.sum_labels(mask, spots, np.arange(1, count + 1))
-        first, second = np.argsort(area)[::-1][:2]
-        (_, one), (_, other) = ndimage.center_of_mass(mask, spots, [first + 1, second + 1])
-        both = area[first] + area[second]
-        rows.append((both / mask.size, area[second] / area[first], abs(one - other) / len(mask)))
-    return np.array(rows, float).reshape(-1, 3)
+        row[0] = mask.mean()
+        if count > 1:
+            area = ndimage.sum_labels(mask, spots, np.arange(1, count + 1))
+            first, second = np.argsort(area)[::-1][:2]
+            (_, one), (_, other) = ndimage.center_of_mass(mask, spots, [first + 1, second + 1])
+            row[:] = (area[first] + area[second]) / mask.size, area[second] / area[first], abs(one - other) / len(mask)
+    return found
 
 
 def _line(known: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, float]:
@@ -118,12 +112,10 @@ def _line(known: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, float]:
 class OODDetector:
     """Tells pictures that are like the training films from those that are not (out of distribution).
 
-    Without `lung_network` (of 03) no lungs are looked for. At most `components` principal components are used. Fitted
-    are ``network_`` (from (films, size, size, 1) to (films, 4): both squared distances, 1 on average for training
-    films, log-odds of an adult, and of a film in part), ``limits_`` and ``middle_`` of these four, ``least_`` (what
-    `anatomy` must reach), ``reference_`` (quantiles of how odd validation films are), and, where adults were given,
-    ``adult_scores_`` (versions, films), each by a line that has not seen that patient. ``features_`` are those of the
-    training films, and of the same cropped at random.
+    Without `lung_network` (of 03) no lungs are looked for. Fitted are ``network_`` (film to both squared distances,
+    log-odds of an adult and of a film in part), ``limits_`` and ``middle_`` of these four, ``least_`` (what `anatomy`
+    must reach), ``reference_`` (quantiles of how odd validation films are), ``features_`` of the training films, as
+    they are and cropped, and ``adult_scores_`` (versions, films), by lines that have not seen that patient.
     """
 
     def __init__(self, lung_network: keras.Model | None = None, components: int = 150):
@@ -132,9 +124,8 @@ class OODDetector:
     def fit(self, train, validation, adults=None, patients=None, quantile=0.995, earlier=None, own_line=True):
         """Fit the distances on training films; each limit is a `quantile` of that of validation films.
 
-        All films are uint8, (films, size, size); `adults` has a version in front, (versions, films, size, size), and
-        `patients` says whose they are. `earlier` is as of `describer`. Without adults the line that tells them is that
-        of the earlier gate; there is none without an earlier gate, or if not `own_line`. Returns the detector.
+        `adults` are (versions, films, size, size), of these `patients`; without them the line that tells adults is that
+        of the `earlier` gate, and with neither, or if not `own_line`, there is none.
         """
         describe = describer(train.shape[1], earlier)
         entry, found = describe.input, describe.output
@@ -147,23 +138,22 @@ class OODDetector:
         _, spread, directions = np.linalg.svd((known - mean) / scale, full_matrices=False)
         count = min(self.components, len(train) // 4)
         variance, principal = spread**2 / len(known), directions[:count].T
-        rest = max(variance[count:].sum(), 1e-6)
-        whiten = principal / np.sqrt(variance[:count])
+        rest, whiten = max(variance[count:].sum(), 1e-6), principal / np.sqrt(variance[:count])
 
-        def code_of(pictures):
-            return (described(pictures) - mean) / scale @ whiten
+        def code_of(features):
+            return (features - mean) / scale @ whiten
 
         def in_features(slope, shift):  # the line, of what `describe` returns
             kernel = (whiten @ slope) / scale
-            return kernel, shift - mean @ kernel
+            return [kernel[:, None], np.atleast_1d(shift - mean @ kernel)]
 
-        usual = (known - mean) / scale @ whiten
-        lines = {"adult": (np.zeros(found.shape[-1]), 0.0), "part": in_features(*_line(usual, code_of(parted(train))))}
+        usual, lines = code_of(known), {"adult": [np.zeros((found.shape[-1], 1)), np.zeros(1)]}
+        lines["part"] = in_features(*_line(usual, code_of(described(parted(train)))))
         if adults is not None:
-            lines["adult"] = in_features(*self._learn(usual, np.stack([*map(code_of, adults)]), np.asarray(patients)))
+            theirs = np.stack([code_of(described(version)) for version in adults])
+            lines["adult"] = in_features(*self._learn(usual, theirs, np.asarray(patients)))
         elif own_line and earlier:
-            kernel, bias = keras.models.load_model(earlier, compile=False).get_layer("adult").get_weights()
-            lines["adult"] = kernel[:, 0].astype(float), float(bias[0])
+            lines["adult"] = keras.models.load_model(earlier, compile=False).get_layer("adult").get_weights()
         # |z|^2 less |code|^2 is what the components leave out
         z = layers.Normalization(mean=mean, variance=scale**2)(found)
         code = layers.Dense(count, use_bias=False, name="code")
@@ -174,8 +164,8 @@ class OODDetector:
         outputs = [inside, layers.Rescaling(1 / rest)(left_out), *(line(found) for line in dense.values())]
         self.network_ = keras.Model(entry, layers.Concatenate()(outputs), name="gate")
         code.set_weights([principal])
-        for name, (kernel, bias) in lines.items():
-            dense[name].set_weights([kernel[:, None], np.atleast_1d(bias)])
+        for name, line in lines.items():
+            dense[name].set_weights(line)
         self._films, scores = validation[:64], self.score(validation)
         self.limits_, self.middle_ = np.quantile(scores, quantile, axis=0), np.median(scores, axis=0)
         self.least_ = 0.7 * np.quantile(self._anatomy(validation), 1 - quantile, axis=0)
@@ -183,7 +173,6 @@ class OODDetector:
         return self
 
     def _learn(self, known: np.ndarray, adults: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, float]:
-        """A line between children and adults, and the scores by lines that were fitted without that patient."""
         self.adult_scores_ = np.zeros(adults.shape[:2])
         for others, own in GroupKFold(min(5, len(set(patients)))).split(patients, groups=patients):
             kernel, bias = _line(known, adults[:, others].reshape(-1, adults.shape[-1]))
@@ -191,7 +180,7 @@ class OODDetector:
         return _line(known, adults.reshape(-1, adults.shape[-1]))
 
     def score(self, pictures: np.ndarray) -> np.ndarray:
-        """Two log-distances, log-odds of an adult, and of a film in part, of each picture: shape (films, 4)."""
+        """Two log-distances, log-odds of an adult, and of a film in part, of each picture."""
         if not len(pictures):
             return np.empty((0, 4))
         found = self.network_.predict(pictures[..., None], batch_size=128, verbose=0).astype(float)
@@ -203,32 +192,26 @@ class OODDetector:
         return anatomy(lungs.find(self.lung_network, pictures))
 
     def _oddness(self, scores: np.ndarray) -> np.ndarray:
-        """How far a picture is on the way from the middle of the validation films (0) to a limit (1), by each score."""
+        """How far on the way from the middle of the validation films (0) to a limit (1), by each score."""
         return (scores - self.middle_) / np.maximum(self.limits_ - self.middle_, 1e-9)
 
     def typicality(self, pictures: np.ndarray) -> np.ndarray:
-        """Share of validation films that are less typical than each picture, (films,): 0.5 is in the middle."""
+        """Share of validation films that are less typical than each picture."""
         oddness = self._oddness(self.score(pictures)).max(axis=1)
         return 1 - np.searchsorted(self.reference_, oddness) / len(self.reference_)
 
     def predict(self, pictures: np.ndarray, adult_scores: np.ndarray | None = None) -> list[str]:
-        """Why each picture (uint8, (films, size, size)) can't be judged; empty where it is in distribution.
+        """Why each picture can't be judged, "" where it can; a key of `REMEDIES` where it passes when that is undone.
 
-        A key of `REMEDIES` where the picture passes when that is undone. With `adult_scores`, (films,), these stand
-        for the log-odds of an adult.
+        `adult_scores`, if any, stand for the log-odds of an adult.
         """
         scores, lung = self.score(pictures), self._anatomy(pictures)
         if adult_scores is not None:
             scores[:, 2] = adult_scores
         beyond, lacking, odd = scores > self.limits_, lung < self.least_, self._oddness(scores)
-        reasons = {
-            NO_CHEST: odd[:, :2].max(axis=1) >= FAR,
-            NO_LUNGS: lacking[:, 0],
-            ONE_LUNG: lacking[:, 1:].any(axis=1),
-            ADULT: beyond[:, 2] & (odd[:, 2] >= odd[:, 3]),
-            PART: beyond[:, 3],
-            STRANGE: beyond.any(axis=1),
-        }
+        reasons = {NO_CHEST: odd[:, :2].max(axis=1) >= FAR, NO_LUNGS: lacking[:, 0]}
+        reasons |= {ONE_LUNG: lacking[:, 1:].any(axis=1), ADULT: beyond[:, 2] & (odd[:, 2] >= odd[:, 3])}
+        reasons |= {PART: beyond[:, 3], STRANGE: beyond.any(axis=1)}
         found = np.select([*reasons.values()], [*reasons], "").astype(object)
         declined = np.flatnonzero(found != "")
         best = np.full(len(declined), np.inf)
@@ -243,17 +226,15 @@ class OODDetector:
         return found.tolist()
 
     def facts(self) -> dict:
-        """All that `load` wants beside the network, fit for JSON."""
+        """What `load` needs beside the network."""
         found = {name: getattr(self, f"{name}_").tolist() for name in ("limits", "middle", "least")}
         return found | {"reference": self.reference_.round(4).tolist()}
 
     def save(self, path: Path) -> None:
-        """Write the fitted network as a .keras file, read back and compared; `facts` have to be kept beside it."""
         save_checked(self.network_, self._films[..., None])(path)
 
     @classmethod
     def load(cls, path: Path, facts: dict, lung_network: keras.Model | None = None) -> "OODDetector":
-        """From the file that `save` wrote, and the `facts` that belong to it."""
         detector = cls(lung_network)
         detector.network_ = keras.models.load_model(path, compile=False)
         for name in ("limits", "middle", "least", "reference"):

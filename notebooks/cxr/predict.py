@@ -1,14 +1,14 @@
 """Answers for a reader's own pictures, or "cannot tell" and why: ``make predict FILES=folder``.
 
-It leaves a table (CSV), the same with the facts of the run (JSON), and a page to look at (HTML), named after the
-folder. Answers are kept in the cache, so that a run that was stopped goes on, and a second one looks at new and changed
-files only. In the table a text that a spreadsheet would take for a formula has an apostrophe before it.
+It leaves a table (CSV), the same with the facts of the run (JSON), and a page (HTML), named after the folder. Answers
+are kept in the cache: a run that was stopped goes on, and a second one looks at new and changed files only.
 """
 
 import argparse
 import base64
 import csv
 import io
+import itertools
 import json
 import os
 import sys
@@ -33,12 +33,13 @@ from .ood import OODDetector
 from .paths import ROOT, Problem, atomic_write, cache_dir, command, display_path, resolve
 
 COLUMNS = ["file", "answer", "probability", "agreement", "typicality", "reason"]
+NAMED = ("kept_seed", "temperature", "names", "ages", "least_agreement")  # settings in 09_gate.json and in the answers
+TEXTS, ENDINGS = ("file", "answer", "reason"), (".csv", ".json", ".html")
 CANNOT = "cannot tell"
 DESPITE = "despite the gate: "  # before an answer that was asked for where there should be none
 CHUNK = 64  # files that are looked at together, after which all is written
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # beginnings that get an apostrophe before them in the table
 CHILDREN, OTHERS = "films of children of one hospital", "the films of one data set"  # what networks were trained on
-EDGE = (0xE6, 0x9F, 0x00, 255)
 
 
 @dataclass
@@ -62,61 +63,42 @@ class Reader:
 
     @classmethod
     def load(cls) -> "Reader":
-        """From the artifacts of 03, 04 and 09; a Problem where one is missing or not what its notebook last wrote."""
-        step = Step("00_own")
-        ensemble, network, finder = (
-            keras.models.load_model(step.path(f"{name}.keras"), compile=False)
-            for name in ("04_ensemble", "04_xray_classification_model", "03_lungs")
-        )
+        """From the artifacts of 03, 04 and 09."""
+        step, files = Step("00_own"), ("04_ensemble.keras", "04_xray_classification_model.keras", "03_lungs.keras")
+        ensemble, network, finder = (keras.models.load_model(step.path(name), compile=False) for name in files)
         seeds, facts = step.read("04_seeds.csv"), step.read("09_gate.json")
         detector = OODDetector.load(step.path("09_gate.keras"), facts, finder)
-        settings = {name: facts[name] for name in ("kept_seed", "temperature", "names", "ages", "least_agreement")}
-        trained_on = CHILDREN if step.dataset.get("kermany") else OTHERS
-        made_of = {name: sha256 for name, sha256 in step.reads.items() if name.endswith(".keras")}
-        return cls(ensemble, network, detector, seeds.threshold, **settings, trained_on=trained_on, made_of=made_of)
-
-    @property
-    def cut(self) -> float:
-        """From which probability on, on the scale that is shown, the answer is the second name."""
-        return float(calibration.scale(self.thresholds[self.kept_seed], self.temperature))
+        settings = {name: facts[name] for name in NAMED}
+        settings["made_of"] = {name: sha256 for name, sha256 in step.reads.items() if name.endswith(".keras")}
+        settings["trained_on"] = CHILDREN if step.dataset.get("kermany") else OTHERS
+        return cls(ensemble, network, detector, seeds.threshold, **settings)
 
     def settings(self) -> dict:
         """All that an answer depends on, but for films and code."""
-        names = ("kept_seed", "temperature", "names", "ages", "least_agreement", "made_of")
-        return {name: getattr(self, name) for name in names} | {"thresholds": self.thresholds.tolist()}
+        return {name: getattr(self, name) for name in (*NAMED, "made_of")} | {"thresholds": self.thresholds.tolist()}
 
     def __call__(self, paths: Sequence[Path], top: Path | None = None, anyway: bool = False) -> tuple:
-        """Look at each file; one that can't be read gets no answer, and the others do.
+        """A table of the `COLUMNS`, a row a file (named from `top`, or what they share), and what the network saw.
 
-        With `anyway`, a film that is declined gets an answer too, which begins with `DESPITE`, and keeps its reason.
-
-        Returns
-        -------
-        table : DataFrame, one row a file
-            ``file``, below `top` or the folder they share; ``answer``; ``probability`` of label 1, calibrated;
-            ``agreement``: share of the seeds that give the same answer; ``typicality``: share of validation films that
-            are less typical; ``reason``: why there should be no answer, the first of: unreadable, what the header of
-            a DICOM file says, the gate, too few seeds agree. Probability and agreement are NaN without an answer.
-        pixels : ndarray of uint8, shape (files, size, size)
-            What the network saw; black where a file can't be read.
+        ``reason`` is the first of: unreadable, what a DICOM header says, the gate, too few seeds agree. With `anyway`,
+        a declined film gets an answer too, marked by `DESPITE`. Figures without an answer are NaN, unread films black.
         """
-        size = self.ensemble.input_shape[1]
-        pixels, reasons = np.zeros((len(paths), size, size), np.uint8), [""] * len(paths)
-        readable = np.ones(len(paths), bool)
+        size, count = self.ensemble.input_shape[1], len(paths)
+        pixels, reasons, readable = np.zeros((count, size, size), np.uint8), [""] * count, np.ones(count, bool)
         for i, film in enumerate(images.read_all(paths, size, self.ages)):
             if isinstance(film, Problem):
                 readable[i], reasons[i] = False, str(film).removeprefix(display_path(paths[i])).strip()
             else:
                 pixels[i], reasons[i] = film
-        by_seed = metrics.predict(self.ensemble, pixels).reshape(len(paths), -1)
+        by_seed = metrics.predict(self.ensemble, pixels).reshape(count, -1)
         called = by_seed >= self.thresholds
         ill = called[:, self.kept_seed]
         agree, seeds = (called == ill[:, None]).sum(axis=1), called.shape[1]
-        few = [f"divides the networks: {count} of {seeds} agree" for count in agree]
+        few = [f"divides the networks: {same} of {seeds} agree" for same in agree]
         divided = np.where(agree / seeds < self.least_agreement - 1e-3, few, "")
         top = top or Path(os.path.commonpath([path.parent for path in paths]))
         table = pd.DataFrame({"file": [path.relative_to(top).as_posix() for path in paths]})
-        looks = self.detector.predict(pixels) if len(paths) else []
+        looks = self.detector.predict(pixels)
         table["reason"] = [header or gate or split for header, gate, split in zip(reasons, looks, divided)]
         passes = (table.reason == "").to_numpy(bool)
         answered, answer = passes | readable & anyway, np.take(self.names, ill.astype(int)).astype(object)
@@ -130,8 +112,7 @@ class Reader:
     def explain(self, pixels: np.ndarray, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Where the lungs are (bool), and what speaks for the answer (0 to 1), both of the shape of `pixels`.
 
-        Both are empty where there is no answer; the map also where the network leans to the other answer and only its
-        threshold decides.
+        Both are empty without an answer; the map also where only the threshold makes it the answer.
         """
         fields, maps = np.zeros(pixels.shape, bool), np.zeros(pixels.shape, np.float32)
         answered = np.flatnonzero(table.probability.notna())
@@ -162,25 +143,17 @@ def _encoded(pixels: np.ndarray, **options) -> str:
 
 
 def marks(lung: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The edge of the lungs (bool) and a heat map (0 to 1), to lay over a film: uint8, (size, size, 4)."""
+    """The edge of the lungs and a heat map, to lay over a film: uint8, (size, size, 4)."""
     layer = np.asarray(colormaps["inferno"](heat) * 255).round().astype(np.uint8)
     layer[..., 3] = (heat.clip(0, 1) * 0.6 * 255).round()
-    layer[lung & ~ndimage.binary_erosion(lung)] = EDGE
+    layer[lung & ~ndimage.binary_erosion(lung)] = (0xE6, 0x9F, 0x00, 255)
     return layer
 
 
 def _cells(row: dict) -> list[str]:
     """A row as the table has it."""
-    values = [row[name] for name in COLUMNS]
-    texts = [f"'{v}" if isinstance(v, str) and v.startswith(FORMULA) else v for v in values]
-    texts = ["" if v is None else v if isinstance(v, str) else f"{v:.6g}" for v in texts]
-    return [text.encode("utf-8", "backslashreplace").decode() for text in texts]
-
-
-def _csv(rows: Sequence[dict]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *map(_cells, rows)])
-    return stream.getvalue()
+    texts = ["" if row[name] is None else f"{row[name]:{'' if name in TEXTS else '.6g'}}" for name in COLUMNS]
+    return [("'" * text.startswith(FORMULA) + text).encode("utf-8", "backslashreplace").decode() for text in texts]
 
 
 @contextmanager
@@ -190,9 +163,8 @@ def _writing(path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         yield path
     except OSError as error:
-        remedy = "free the disk or make the place writable, or name another table with TO= (the cache: CXR_CACHE_DIR)"
-        why = f"{display_path(path)} can't be written ({error.strerror or error})"
-        raise Problem(f"{why}: {remedy}, and start again, which goes on from here.") from None
+        remedy = "free the disk, or name another table with TO= (the cache: CXR_CACHE_DIR), and start again"
+        raise Problem(f"{display_path(path)} can't be written ({error.strerror or error}): {remedy}.") from None
 
 
 def _write(path: Path, text: str) -> None:
@@ -200,100 +172,81 @@ def _write(path: Path, text: str) -> None:
         unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
+def _write_table(path: Path, rows: Sequence[dict]) -> None:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *map(_cells, rows)])
+    _write(path, stream.getvalue())
+
+
 def _kept(path: Path) -> dict[str, dict]:
     """Answers of earlier runs, a line of JSON each, by their stamp."""
-    with _writing(path):
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found = {}
-    for line in lines:
-        with suppress(ValueError):  # an empty line, or one that was cut short
-            entry = json.loads(line)
-            found[entry["stamp"]] = entry
+    with _writing(path):
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            with suppress(ValueError):  # an empty line, or one that was cut short
+                entry = json.loads(line)
+                found[entry["stamp"]] = entry
     return found
-
-
-def _stamp(path: Path) -> str:
-    """Path, size and time of the last change of a file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return f"{path} gone"
-    return f"{path} {found.st_size} {found.st_mtime_ns}"
 
 
 def free_name(target: Path, kept: dict[str, dict]) -> Path:
     """`target`, or the first of ``name (1).csv``, ... that is not there or holds kept answers only."""
     known = {tuple(COLUMNS), *(tuple(_cells(entry["row"])) for entry in kept.values())}
-    for number in range(1000):
+    for number in itertools.count():
         path = target.with_stem(f"{target.stem} ({number})") if number else target
-        if not any(path.with_suffix(ending).exists() for ending in (".csv", ".json", ".html")):
+        if not any(path.with_suffix(ending).exists() for ending in ENDINGS):
             return path
-        try:
-            with open(path, encoding="utf-8", newline="") as stream:
-                if {*map(tuple, csv.reader(stream))} <= known:
-                    return path
-        except (OSError, ValueError, csv.Error):
-            continue
-    raise Problem(f"{display_path(target)} and a thousand names like it are taken: name another table with TO=.")
+        with suppress(OSError, ValueError, csv.Error), open(path, encoding="utf-8", newline="") as stream:
+            if {*map(tuple, csv.reader(stream))} <= known:
+                return path
 
 
 def run(places: Sequence[str | Path], target: Path, reader: Reader, anyway: bool = False) -> tuple[Path, dict]:
-    """Look at pictures and folders, and write the table (a CSV), and beside it the JSON and the page.
-
-    Answers that are kept in the cache are not asked for again. Returns where the table is, and what the JSON holds. A
-    Problem where there is no picture, or a file can't be written.
-    """
-    found = [resolve(place) for place in places]
-    looked = [images.find(place) for place in found]
+    """Look at pictures and folders; write the table, the JSON and the page. Returns the table's path and the JSON."""
+    found, looked = [resolve(place) for place in places], [images.find(place) for place in places]
     paths = sorted({path for inside, _ in looked for path in inside})
-    tops = [place if place.is_dir() else place.parent for place in found]
-    top = Path(os.path.commonpath(tops))
+    top = Path(os.path.commonpath([place if place.is_dir() else place.parent for place in found]))
     key = cache_key(reader.settings(), anyway, os.fspath(top), code=[Reader])
     memory = cache_dir() / "answers" / f"{key}.jsonl"
     kept = _kept(memory)
     table = free_name(target, kept)
-    own = {table.with_suffix(ending).resolve() for ending in (".csv", ".json", ".html")}
+    own = {table.with_suffix(ending).resolve() for ending in ENDINGS}
     passed = [path for _, others in looked for path in others if path.resolve() not in own]
-    stamps = {path: _stamp(path) for path in paths}
+    stamps = {path: f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths}
     todo = [path for path in paths if stamps[path] not in kept]
     if len(todo) < len(paths):
         print(f"{len(paths) - len(todo):,} of {counted(len(paths), 'file')} have not changed: their answers are kept.")
     for start in range(0, len(todo), CHUNK):
         chunk = todo[start : start + CHUNK]
-        rows, pixels = reader(chunk, top, anyway)
-        entries = []
+        (rows, pixels), entries = reader(chunk, top, anyway), []
         for path, row, film, lung, heat in zip(chunk, metrics.or_none(rows), pixels, *reader.explain(pixels, rows)):
-            readable, marked = row["typicality"] is not None, bool(lung.any() or heat.any())
-            pictures = {"film": _encoded(film, quality=80) if readable else "", "heat": bool(heat.any())}
-            pictures["marks"] = _encoded(marks(lung, heat), quality=40, alpha_quality=30) if marked else ""
-            entries.append({"stamp": stamps[path], "row": row, **pictures})
+            entry = {"stamp": stamps[path], "row": row, "heat": bool(heat.any())}
+            entry["film"] = "" if row["typicality"] is None else _encoded(film, quality=80)
+            marked = lung.any() or heat.any()
+            entry["marks"] = _encoded(marks(lung, heat), quality=40, alpha_quality=30) if marked else ""
+            entries.append(entry)
         with _writing(memory), open(memory, "a", encoding="utf-8") as stream:
             stream.write("\n" + "\n".join(map(json.dumps, entries)) + "\n")
         kept |= {entry["stamp"]: entry for entry in entries}
-        _write(table, _csv([kept[stamps[path]]["row"] for path in paths if stamps[path] in kept]))
+        _write_table(table, [kept[stamps[path]]["row"] for path in paths if stamps[path] in kept])
         if len(todo) > CHUNK:
             print(f"{start + len(chunk):,} of {counted(len(todo), 'file')}", file=sys.stderr, flush=True)
     cards = [kept[stamps[path]] for path in paths]
     answers = [card["row"]["answer"] for card in cards if card["row"]["probability"] is not None]
-    facts = {
-        "note": f"Not a diagnostic device: trained on {reader.trained_on}.",
-        "folder": display_path(found[0] if len(found) == 1 else top),
-        **reader.settings(),
-        "threshold": round(reader.cut, 4),
-        "seeds": len(reader.thresholds),
-        "anyway": anyway,
-        "passed_over": {"count": len(passed), "first": [os.path.relpath(path, top) for path in passed[:10]]},
-        "counts": {"files": len(cards), "answered": len(answers), "declined": len(cards) - len(answers)},
-        "by_answer": {answer: answers.count(answer) for answer in sorted({*answers})},
-        "date": time.strftime("%Y-%m-%d %H:%M"),
-        "rows": [card["row"] for card in cards],
-    }
+    note, folder = f"Not a diagnostic device: trained on {reader.trained_on}.", found[0] if len(found) == 1 else top
+    cut = float(calibration.scale(reader.thresholds[reader.kept_seed], reader.temperature))
+    facts = {"note": note, "folder": display_path(folder), **reader.settings()}
+    facts |= {"threshold": round(cut, 4), "seeds": len(reader.thresholds), "anyway": anyway}
+    facts["passed_over"] = {"count": len(passed), "first": [os.path.relpath(path, top) for path in passed[:10]]}
+    facts["counts"] = {"files": len(cards), "answered": len(answers), "declined": len(cards) - len(answers)}
+    facts["by_answer"] = {answer: answers.count(answer) for answer in sorted({*answers})}
+    facts |= {"date": time.strftime("%Y-%m-%d %H:%M"), "rows": [card["row"] for card in cards]}
     jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    jinja.loader = FileSystemLoader(Path(__file__).parent)
+    jinja.loader, page = FileSystemLoader(Path(__file__).parent), table.with_suffix(".html")
     jinja.filters |= {"legible": legible, "count": counted}
-    _write(table.with_suffix(".html"), jinja.get_template("predictions.html.j2").render(facts=facts, cards=cards))
+    _write(page, jinja.get_template("predictions.html.j2").render(facts=facts, cards=cards))
     _write(table.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
-    _write(table, _csv(facts["rows"]))
+    _write_table(table, facts["rows"])
     return table, facts
 
 
@@ -306,9 +259,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     places = []
     for place in options.places:  # make passes all of them in one text
-        parts = place.split()
-        several = not resolve(place).exists() and all(resolve(part).exists() for part in parts)
-        places += parts if several else [place]
+        several = not resolve(place).exists() and all(resolve(part).exists() for part in place.split())
+        places += place.split() if several else [place]
     for place in places:
         images.find(place)  # before the networks are loaded, which takes a while
     first = resolve(places[0]).resolve()
@@ -323,9 +275,10 @@ def main(arguments: list[str] | None = None) -> None:
     rows = pd.DataFrame(facts["rows"])[COLUMNS]
     rows["file"] = rows.file.map(legible)
     print(rows.astype(object).fillna("").to_string(index=False, max_rows=40))
-    if count := facts["passed_over"]["count"]:
-        few = [legible(name) for name in facts["passed_over"]["first"]]
-        print(f"Passed over: {counted(count, 'file')} ({', '.join(few)}{', ...' if count > len(few) else ''}).")
+    count, few = facts["passed_over"].values()
+    if count:
+        more = ", ..." if count > len(few) else ""
+        print(f"Passed over: {counted(count, 'file')} ({', '.join(map(legible, few))}{more}).")
     counts = facts["counts"]
     print(f"{display_path(table)} written, with {table.stem}.json and {table.stem}.html: ", end="")
     print(f"{counted(counts['files'], 'file')}, {counts['declined']:,} of them: {CANNOT}. {facts['note']}")

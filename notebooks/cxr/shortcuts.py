@@ -1,7 +1,6 @@
 """Clues to the label that need no lung: measured on files and films, and what a small model makes of them.
 
-`facts` are tables with one row a film and one column a fact, NaN where there is none; `pictures` are uint8 of shape
-(images, size, size), the whole film squeezed into a square.
+`facts` have one row a film and one column a fact, NaN where there is none; `pictures` are uint8, (images, size, size).
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -45,21 +44,17 @@ WORDS = {
 def clue_probabilities(train_facts: pd.DataFrame, train_code, facts: pd.DataFrame, seed: int = 0) -> np.ndarray:
     """Probability of each class, shape (films, classes), by gradient boosting fitted on `train_facts` and their class.
 
-    30 trees of 4 leaves, all classes weighing the same. A network has to be better than this before what it says can
-    come from the lungs.
+    A network has to be better than this before what it says can come from the lungs.
     """
-    leaf = max(2, min(50, len(train_facts) // 12))
-    model = HistGradientBoostingClassifier(
-        max_leaf_nodes=4, max_iter=30, min_samples_leaf=leaf, class_weight="balanced", random_state=seed
-    )
+    size = {"max_leaf_nodes": 4, "max_iter": 30, "min_samples_leaf": max(2, min(50, len(train_facts) // 12))}
+    model = HistGradientBoostingClassifier(**size, class_weight="balanced", random_state=seed)
     return model.fit(train_facts, np.asarray(train_code, int)).predict_proba(facts)
 
 
 def bias_conflicting(train_facts: pd.DataFrame, train_label, facts: pd.DataFrame, label, seed: int = 0) -> np.ndarray:
     """Which films (bool) have clues that point to the wrong class: the more misleading half of each class.
 
-    A network that lives on the clues does badly on these (Nam et al. 2020, "Learning from failure"), whatever it
-    reaches on all.
+    A network that lives on the clues does badly on these (Nam et al. 2020, "Learning from failure").
     """
     label = np.asarray(label, int)
     score = clue_probabilities(train_facts, train_label, facts, seed)[:, 1]
@@ -83,8 +78,7 @@ def in_block(manifest: pd.DataFrame) -> pd.Series:
 def subgroups(test: pd.DataFrame, manifest: pd.DataFrame, facts: pd.DataFrame, printed) -> dict[str, pd.Series]:
     """Groups of test films (bool) that a network may do less well on; those that this copy can't show are left out.
 
-    `test` has ``path``, ``label``, ``subtype``, numbered from 0; `manifest` is that of all films; `facts` are those of
-    `picture_facts` of the films of train and test, by path; `printed` is `device_print` of the test films.
+    `facts` are the `picture_facts` of train and test, by path; `printed` is `device_print` of the test films.
     """
     of_test, rows = facts.loc[test.path].reset_index(drop=True), manifest.set_index("path")
     normal, block = test.label == 0, test.path.isin(manifest.path[in_block(manifest)])
@@ -116,10 +110,7 @@ def _jpeg_quality(path: Path) -> float:
         with Image.open(path) as picture:
             tables = getattr(picture, "quantization", None)
     except OSError:
-        raise Problem(
-            f"{display_path(path)} stands in 01_manifest.csv but can't be read: put it back, or run 01_download.ipynb "
-            "again."
-        ) from None
+        raise Problem(f"{display_path(path)} can't be read: put it back, or run 01_download.ipynb again.") from None
     if not tables:
         return np.nan
     scale = np.percentile(tables[0], 25) / 0.24  # of libjpeg's own table the lower quartile is 24
@@ -127,10 +118,7 @@ def _jpeg_quality(path: Path) -> float:
 
 
 def file_facts(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
-    """What a file tells before one pixel of it is decoded, with the index of `manifest`.
-
-    ``width``, ``height``, ``aspect``, ``bytes_per_pixel``, ``jpeg_quality`` (NaN of a PNG), ``color`` (0 gray, 1 not).
-    """
+    """What a file tells before one pixel of it is decoded, with the index of `manifest`."""
     with quiet(), ThreadPoolExecutor() as pool:
         qualities = list(pool.map(_jpeg_quality, [folder / path for path in manifest.path]))
     facts = manifest[["width", "height"]].assign(aspect=manifest.width / manifest.height)
@@ -149,9 +137,8 @@ def _letters(pictures: np.ndarray) -> pd.DataFrame:
     clear = ndimage.white_tophat(strip, size=(1, window, window))
     within = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])  # spots don't cross to the next picture
     spots, count = ndimage.label(clear > 45, structure=within)
-    box = [
-        [i.start, *(e / size for e in (y.start, y.stop, x.start, x.stop))] for i, y, x in ndimage.find_objects(spots)
-    ]
+    found = ndimage.find_objects(spots)
+    box = [[i.start, *(e / size for e in (y.start, y.stop, x.start, x.stop))] for i, y, x in found]
     spot = pd.DataFrame(box, columns=["image", "letter_top", "bottom", "letter_left", "right"], dtype=float)
     spot["letter_size"], wide = spot.bottom - spot.letter_top, spot.right - spot.letter_left
     spot["clear"] = ndimage.mean(clear, spots, np.arange(1, count + 1)) if count else 0.0
@@ -163,9 +150,8 @@ def _letters(pictures: np.ndarray) -> pd.DataFrame:
 
 
 def _tilt(pictures: np.ndarray, most: int = 24, step: int = 3, gain: float = 0.2) -> np.ndarray:
-    """Degrees by which the body leans to the right: the turn after which the picture best mirrors itself.
-
-    The mirror stands anywhere in the middle half; 0 where no turn makes the correlation better by `gain`.
+    """Degrees by which the body leans to the right: the turn after which the picture best mirrors itself (in its middle
+    half); 0 where no turn makes the correlation better by `gain`.
     """
     n, k = len(pictures), pictures.shape[1] // 4
     small = pictures[:, : 4 * k, : 4 * k].reshape(n, k, 4, k, 4).mean((2, 4), dtype=np.float32)
@@ -201,11 +187,9 @@ def _measure(picture: np.ndarray) -> tuple[float, ...]:
 def picture_facts(pictures: np.ndarray) -> pd.DataFrame:
     """What can be measured of a film without knowing what a lung is: one row a picture, made for 128 pixels.
 
-    ``brightness`` (mean gray level), ``contrast`` (95th less 5th percentile), ``sharpness`` (variance of the Laplacian
-    over the picture's; Pech-Pacheco 2000), ``edge`` (0 where dark ground is left beside the body, near 1 where the body
-    is cut off), ``lines`` (length of the longest thin bright line: wires, tubes, sharp ribs), ``tilt`` (degrees by
-    which the head leans to the right, 0 where that is not clear), and ``letter_top``, ``letter_left``, ``letter_size``
-    (place and height of a letter at the left). Lengths are shares of the side.
+    ``sharpness`` is the variance of the Laplacian over the picture's (Pech-Pacheco 2000), ``edge`` 0 where dark ground
+    is left beside the body, near 1 where it is cut off, ``lines`` the length of the longest thin bright line; `_tilt`
+    and `_letters` say more. Lengths are shares of the side.
     """
     with ThreadPoolExecutor() as pool:
         rows = list(pool.map(_measure, pictures))
@@ -215,10 +199,7 @@ def picture_facts(pictures: np.ndarray) -> pd.DataFrame:
 
 @cache
 def _print_templates(size: int) -> np.ndarray:
-    """`PRINTS` in four heights and four widths, for pictures of side `size`: (templates, rows, columns).
-
-    Each has mean 0 and norm 1.
-    """
+    """`PRINTS` in four heights and four widths, each with mean 0 and norm 1: (templates, rows, columns)."""
     font, fine, made = ImageFont.load_default(64), 8, []
     rows, columns = round(0.067 * size), round(0.125 * size)
     for text in PRINTS:
@@ -240,8 +221,7 @@ def _print_templates(size: int) -> np.ndarray:
 def device_print(pictures: np.ndarray) -> np.ndarray:
     """Whether (bool) a device has printed its tube voltage (``KV59``) at the lower right; very small prints are missed.
 
-    Templates of the print in several sizes are laid over the corner (normalised cross-correlation after a white
-    top-hat). Made for 224 pixels; below about 160 the print can't be read.
+    By normalised cross-correlation with templates, after a white top-hat. Made for 224 pixels; no use below 160.
     """
     size = pictures.shape[1]
     templates = _print_templates(size)

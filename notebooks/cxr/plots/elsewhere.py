@@ -6,15 +6,11 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from .style import GRAY, outline
+from .style import GRAY
 
 
-def verdicts(pictures, titles: Sequence[str], notes: Sequence[str], colors=(), fields=(), maps=(), credit="") -> Figure:
-    """Films with a title above and a note below each, three in a row.
-
-    `colors` frame them; `fields` (lungs, bool) are outlined and `maps` (0 to 1; all 0 for none) laid over them, all of
-    the shape of `pictures`, (films, size, size). `credit` stands below all.
-    """
+def verdicts(pictures, titles: Sequence[str], notes: Sequence[str], colors=(), credit="") -> Figure:
+    """Films, three in a row, with title, note and a frame of these `colors`; `credit` stands below all."""
     high = -(-len(pictures) // 3)
     figure, axes = plt.subplots(high, 3, figsize=(5.8, 2.65 * high), squeeze=False)
     for axis in axes.flat[len(pictures) :]:
@@ -22,10 +18,6 @@ def verdicts(pictures, titles: Sequence[str], notes: Sequence[str], colors=(), f
     for i, (axis, film, title, note) in enumerate(zip(axes.flat, pictures, titles, notes)):
         color = colors[i] if len(colors) else GRAY
         axis.imshow(film, cmap="gray", vmin=0, vmax=255)
-        if len(maps) and maps[i].any():
-            axis.imshow(maps[i], cmap="inferno", alpha=0.45, vmin=0, vmax=1)
-        if len(fields):
-            outline(axis, fields[i])
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set(visible=True, color=color, linewidth=0.8 if color == GRAY else 2.5)
         axis.set_title(title, color="black" if color == GRAY else color, fontsize=12)

@@ -24,10 +24,7 @@ def confusion(counts: np.ndarray, names: list[str], title: str = "") -> Figure:
 
 
 def reliability(tables: dict[str, pd.DataFrame], figures: dict[str, dict]) -> Figure:
-    """Probability given against share found to be ill, a panel a title; the bars count the images.
-
-    `tables` as `calibration.reliability`, `figures` as `calibration.measure` returns them.
-    """
+    """`calibration.reliability` (a panel a title; the bars count the images) and `calibration.measure`."""
     figure, axes = plt.subplots(1, len(tables), figsize=(6.6, 3.5), sharey=True, squeeze=False)
     scores = "Brier {brier:.3f}, ECE {ece:.3f}\nintercept {intercept:.2f}, slope {slope:.2f}"
     for axis, (title, table) in zip(axes.flat, tables.items()):
@@ -43,10 +40,7 @@ def reliability(tables: dict[str, pd.DataFrame], figures: dict[str, dict]) -> Fi
 
 
 def swap(cells: dict[str, np.ndarray], lungs_label, body_label, figures: dict[str, dict]) -> Figure:
-    """The answer to every pair of lungs (rows) and body (columns), normal ones first; below, shares of the variance.
-
-    `cells` are log-odds less those of the threshold, by network; `figures` is what `swaps.measure` returns.
-    """
+    """Answers (log-odds less the threshold's) to all pairs of lungs and body; below, what `swaps.measure` returns."""
     figure, named = plt.subplot_mosaic([[*cells], ["shares"] * len(cells)], figsize=(6.6, 4.2), height_ratios=[3, 1.1])
     *axes, bars = named.values()
     colors = LinearSegmentedColormap.from_list("answer", [BLUE, "white", VERMILION])
@@ -78,10 +72,7 @@ def swap(cells: dict[str, np.ndarray], lungs_label, body_label, figures: dict[st
 
 
 def same_lungs(pictures, fields, titles: list[str], answers: dict[str, list[tuple[float, bool]]]) -> Figure:
-    """Films side by side, their lungs (`fields`, bool) as a line, and below each what some networks answer.
-
-    `answers` has, by name of a network, a pair (score, called pneumonia) for each film.
-    """
+    """Films, their lungs as a line, and below each what some networks answer: score, called pneumonia."""
     figure = grid(pictures, titles, columns=len(pictures), side=9.4 / len(pictures))
     for i, (axis, field) in enumerate(zip(figure.axes, fields)):
         outline(axis, field)

@@ -6,21 +6,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .style import BY_LABEL, DOTTED, GRAY, GREEN, intervals, name_rows, outline, say
+from .style import BARE, BY_LABEL, DOTTED, GRAY, GREEN, intervals, name_rows, outline, say
 
 
 def heat(pictures, maps: dict[str, np.ndarray], fields, titles: list[str], columns: int = 4) -> Figure:
-    """X-rays in a row, and below each a row of heat maps laid over them, with the field as a line.
-
-    `pictures`, `fields` (bool) and each of the `maps` (by name of the row, 0 or more) have shape (images, size, size).
-    """
+    """X-rays in a row, and below each a row of heat maps laid over them, by name, with the field as a line."""
     high, wide, side = 1 + len(maps), min(columns, len(pictures)), 1.72
     blocks = -(-len(pictures) // wide)
     title = 0.1 + 0.2 * max(1 + text.count("\n") for text in titles)  # inches
     size = 0.4 + side * wide, blocks * (side * high + title)
-    figure, axes = plt.subplots(
-        blocks * high, wide, figsize=size, squeeze=False, subplot_kw={"xticks": [], "yticks": [], "frame_on": False}
-    )
+    figure, axes = plt.subplots(blocks * high, wide, figsize=size, squeeze=False, subplot_kw=BARE)
     for i, (picture, field) in enumerate(zip(pictures, fields)):
         column = axes[i // wide * high :, i % wide]
         column[0].set_title(titles[i], fontsize=11, loc="center", fontweight="normal")
@@ -35,11 +30,7 @@ def heat(pictures, maps: dict[str, np.ndarray], fields, titles: list[str], colum
 
 
 def attention(inside: dict[str, dict], ratios: dict[str, dict[str, dict]]) -> Figure:
-    """Share of attention inside the lungs, and how much more the lungs matter than other places, with 95% intervals.
-
-    `inside` maps a name to ``{"mean", "low", "high"}``, shares from 0 to 1; `ratios` has the same by title of a panel,
-    1 being "as much".
-    """
+    """Share of attention inside the lungs, and how much more they matter than other places (``mean, low, high``)."""
     panels = {"Attention inside the lungs": inside, **ratios}
     lines = [len(rows) + 1.1 for rows in panels.values()]
     figure, axes = plt.subplots(len(panels), 1, figsize=(6.4, 0.46 * sum(lines)), height_ratios=lines)
@@ -64,10 +55,7 @@ def attention(inside: dict[str, dict], ratios: dict[str, dict[str, dict]]) -> Fi
 def passage(
     channels: np.ndarray, early: np.ndarray, late: np.ndarray, features: np.ndarray, answer: float, counts: list[int]
 ) -> Figure:
-    """One film in a network: its channels (size, size, 3), some of its maps (side, side, maps), features, answer.
-
-    `counts` says how many early and late maps there are.
-    """
+    """One film in a network: its channels, some of its maps (of so many as `counts` says), features, answer."""
     rows = [("three\nchannels", channels), ("early\nmaps", early), ("last\nmaps", late)]
     columns = max(early.shape[-1], late.shape[-1])
     figure = plt.figure(figsize=(6.6, 6.9))

@@ -39,10 +39,7 @@ ROWS = {  # what a row of ``04_ablation.csv`` is called in a figure; docs/honest
 
 
 def ablation(table: pd.DataFrame) -> Figure:
-    """Validation AUC of every `row` of ``04_ablation.csv``, with the lungs in another body and in their own.
-
-    Each mark is a seed, each line their mean, whose value stands at the right.
-    """
+    """Validation AUC of every `row` of ``04_ablation.csv``: each mark is a seed, each line their mean."""
     names = table.row.unique()
     in_own = [("val_auc", "plain", GRAY), ("stress_auc", "stress", BLUE), ("heldout_auc", "held out", GREEN)]
     in_other = [("conflict_auc", "", VERMILION)]
@@ -70,10 +67,7 @@ def ablation(table: pd.DataFrame) -> Figure:
 def seed_points(
     table: pd.DataFrame, others: pd.DataFrame, name: str = "this network", plain: pd.DataFrame | None = None
 ) -> Figure:
-    """Accuracy and AUC on test of every seed (dots), their mean (line), and the answers they are held against.
-
-    `table` and `plain` have a row a seed; `others` has ``answer``, ``accuracy``, ``auc`` (NaN: none published).
-    """
+    """Accuracy and AUC on test of every seed (dots), their mean (line), and the answers they are held against."""
     columns = ["accuracy", "auc"]
     trained = {name: (table, GREEN)} | ({} if plain is None else {"plain CNN": (plain, GRAY)})
     rows = [*(f"{who}, {len(own)} seeds" for who, (own, _) in trained.items()), *others.answer]
@@ -108,11 +102,8 @@ def sizes_and_scores(table: pd.DataFrame, small: dict) -> Figure:
     words = table.backbone.str.replace("network of 04", "net of 04") + "\n"
     axis.set_yticks(range(len(table)), words + (table.parameters / 1e6).map("{:.2f} M parameters".format))
     axis.set(xlabel="AUC on test, with its 95% interval", ylim=(len(table) - 0.5, -0.7))
-    for side, color, what in (
-        (0.0, VERMILION, "from scratch:\nthe seed that 04 keeps"),
-        (0.46, GREEN, "backbones, fine-tuned:\nseed 0"),
-    ):
-        figure.text(side, 1.01, what, color=color, fontsize=11, va="bottom")
+    figure.text(0, 1.01, "from scratch:\nthe seed that 04 keeps", color=VERMILION, fontsize=11, va="bottom")
+    figure.text(0.46, 1.01, "backbones, fine-tuned:\nseed 0", color=GREEN, fontsize=11, va="bottom")
     axis.xaxis.set_major_locator(MaxNLocator(5))
     return figure
 

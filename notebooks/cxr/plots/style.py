@@ -16,6 +16,7 @@ from ..paths import data_dir
 
 BLUE, VERMILION, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#767676"
 BY_LABEL = {0: BLUE, 1: VERMILION}
+BARE: dict = {"xticks": [], "yticks": [], "frame_on": False}  # axes of a picture
 DOTTED: dict = {"color": GRAY, "linestyle": ":", "linewidth": 1}  # a line to compare with
 
 
@@ -24,17 +25,15 @@ def use_style() -> None:
     sns.set_theme(style="ticks", palette=[BLUE, VERMILION, GREEN, GRAY])
     plt.style.use(Path(__file__).with_name("figures.mplstyle"))
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if shell is not None:
+    if shell := ipython and ipython.get_ipython():
         plt.switch_backend(plt.get_backend())  # loads it now: later it would put its own way of drawing in place again
         shell.display_formatter.formatters["image/png"].for_type(Figure, on_page)
 
 
 def on_page(figure: Figure, colors: int = 128) -> str:
-    """A figure for the page of a notebook: a PNG of few colours, base64, about two thirds as large as with all.
+    """A figure for the page of a notebook: a PNG (base64) of few colours, so that GitHub still shows the page.
 
-    So a page of X-rays stays below the size from which GitHub shows it no more. Where few colours would change it
-    visibly, as in a heat map, it has 256 or all; files that are saved keep all.
+    Where few colours would change it visibly, as in a heat map, it has 256 or all.
     """
     full, page = BytesIO(), BytesIO()
     style, sample = dict(fontsize=11, color="crimson", weight="bold", va="top"), (data_dir() / "sample.json").is_file()
@@ -42,8 +41,7 @@ def on_page(figure: Figure, colors: int = 128) -> str:
     figure.savefig(full, format="png", bbox_inches="tight")
     for mark in marks:
         mark.remove()
-    drawn = Image.open(full).convert("RGB")
-    chosen = drawn
+    drawn = chosen = Image.open(full).convert("RGB")
     for count, method, most in ((colors, Image.Quantize.MAXCOVERAGE, 1), (256, Image.Quantize.MEDIANCUT, 2)):
         few = drawn.quantize(count, method, kmeans=int(count == 256), dither=Image.Dither.NONE)
         if np.abs(np.asarray(few.convert("RGB")).astype(int) - np.asarray(drawn)).mean() <= most:
@@ -57,8 +55,7 @@ def grid(pictures, titles=(), columns: int = 6, rows=(), side: float = 1.7, colo
     """X-rays side by side, each `side` inches, with `titles`, the `colors` of these, and names of `rows`."""
     high = -(-len(pictures) // columns)
     size = (side * columns, (side + 0.25 * (len(titles) > 0)) * high)
-    bare = {"xticks": [], "yticks": [], "frame_on": False}
-    figure, axes = plt.subplots(high, columns, figsize=size, squeeze=False, subplot_kw=bare)
+    figure, axes = plt.subplots(high, columns, figsize=size, squeeze=False, subplot_kw=BARE)
     for i, (axis, picture) in enumerate(zip(axes.flat, pictures)):
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto")
         if len(titles):
