@@ -3,6 +3,7 @@
 kagglehub and kaggle are really called; `kaggle_server` answers in Kaggle's place.
 """
 
+import contextlib
 import errno
 import io
 import json
@@ -97,17 +98,15 @@ def point_at(url, monkeypatch):
 @pytest.fixture
 def serve(monkeypatch):
     """Starts the stand-in, and sends the libraries there."""
-    running = []
+    with contextlib.ExitStack() as running:
 
-    def start(archive=ARCHIVE, fault="", **options):
-        server = KaggleServer(archive, fault, **options)
-        running.append(server.__enter__())
-        point_at(server.url, monkeypatch)
-        return server
+        def start(archive=ARCHIVE, fault="", **options):
+            server = KaggleServer(archive, fault, **options)
+            running.enter_context(server)
+            point_at(server.url, monkeypatch)
+            return server
 
-    yield start
-    for server in running:
-        server.__exit__()
+        yield start
 
 
 def refused(*words, call=download.ensure):
@@ -185,9 +184,7 @@ def test_chest_xray_dir_is_used_and_never_skipped(data, tmp_path, monkeypatch, c
 
 
 def test_the_sample_is_used_until_it_is_given_up_and_its_results_lie_apart(data):
-    put(data)
-    (put(data / "sample") / "sample.json").write_text("{}")
-    assert paths.results_dir() == paths.ROOT / "results"
+    put(put(data) / "sample", IMAGES | {"sample.json": b"{}"})
     assert download.ensure(sample=True) == download.find() == data / "sample"
     assert paths.results_dir() == paths.ROOT / ".cache" / "sample" / "results"
     assert download.ensure(sample=False) == data and paths.results_dir() == paths.ROOT / "results"
@@ -201,13 +198,6 @@ def test_offline_with_cache(data, tmp_path, monkeypatch):
     mount = put(tmp_path / "input" / "chest_xray")
     monkeypatch.setattr(download, "MOUNTS", (str(tmp_path / "absent"), str(mount.parent)))
     assert download.ensure() == mount
-
-
-def test_fetches_without_an_account(data, serve):
-    server = serve()
-    assert download.ensure() == cache()
-    assert_films(cache())
-    assert server.transfers == 1
 
 
 @pytest.mark.parametrize(
@@ -275,12 +265,13 @@ def test_a_mount_that_never_appears(data, serve, monkeypatch):
     assert download.fetch() == cache() and not server.asked("ount")  # it is not even asked for
 
 
-def test_two_at_once(data, serve):
+def test_two_at_once(serve):
     server, found = serve(delay=0.5), []
     threads = [threading.Thread(target=lambda: found.append(download.ensure())) for _ in range(2)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert found == [cache()] * 2 and server.transfers == 1
+    assert_films(cache())
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
@@ -333,15 +324,14 @@ def with_member(name, content=b"x", **changes):
 LINK = {"external_attr": (stat.S_IFLNK | 0o777) << 16}
 ZEROS = {"train/A/a.jpeg": bytes(20_000_000), "test/A/a.jpeg": b"x"}
 BAD = {
-    "cut short": (ARCHIVE[: len(ARCHIVE) // 2], "damaged or cut short"),
-    "wrong CRC": (ARCHIVE[:500] + bytes(100) + ARCHIVE[600:], "damaged or cut short"),
+    "cut short": (ARCHIVE[: len(ARCHIVE) // 2], ""),
+    "wrong CRC": (ARCHIVE[:500] + bytes(100) + ARCHIVE[600:], "CRC"),
     "parent": (with_member("chest_xray/train/NORMAL/../../../../out.jpeg"), "leaves its folder"),
     "absolute": (with_member("/tmp/train/NORMAL/out.jpeg"), "leaves its folder"),
-    "backslashes": (with_member("..\\..\\train\\NORMAL\\out.jpeg"), "leaves its folder"),
     "link": (with_member("train/NORMAL/a.jpeg", b"/etc/passwd", **LINK), "holds a link"),
     "bomb": (zipped(ZEROS, compress_type=zipfile.ZIP_DEFLATED), "would unpack to 0.0 GB"),
     "cases": (zipped({"train/A/a.jpeg": b"1", "train/a/A.JPEG": b"2", "test/A/a.jpeg": b"3"}), "twice"),
-    "another": (zipped({"images/a.jpeg": b"1", "labels.csv": b"2"}), "another data set"),
+    "another": (zipped({"images/a.jpeg": b"1", "labels.csv": b"2"}), "no images under train/ and test/"),
 }
 
 
@@ -349,7 +339,7 @@ BAD = {
 def test_a_bad_archive_leaves_nothing_behind(data, tmp_path, name):
     put(data, {"archive.zip": BAD[name][0]})
     before = files(tmp_path)
-    refused("chest_xray/archive.zip", BAD[name][1], "delete it and download it again")
+    refused("chest_xray/archive.zip is damaged, or no archive", BAD[name][1], "delete it and download it again")
     assert {path: content for path, content in files(tmp_path).items() if not path.endswith(".lock")} == before
     assert_untouched(data)
 
@@ -363,22 +353,13 @@ def test_a_disk_too_small(data, serve, monkeypatch, archives):
     assert not server.transfers  # before the transfer, not after it
 
 
-@pytest.mark.parametrize(
-    ("error", "words"), [(OSError(errno.ENOSPC, ""), ["No space left", "make room"]), (KeyboardInterrupt(), [])]
-)
-def test_a_failure_while_extracting(data, monkeypatch, error, words):
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, ""), KeyboardInterrupt()], ids=repr)
+def test_a_failure_while_extracting(data, monkeypatch, error):
     put(data, {"archive.zip": ARCHIVE})
-    real, count = shutil.copyfileobj, []
-
-    def copy(source, file, *rest):
-        count.append(file.write(source.read(100)))
-        if len(count) == 5:
-            raise error
-        real(source, file, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfileobj", copy)
-        refused(*words) if words else pytest.raises(KeyboardInterrupt, download.ensure)
+    with monkeypatch.context() as patch, pytest.raises((Problem, KeyboardInterrupt)) as caught:
+        patch.setattr(shutil, "copyfileobj", lambda source, file, size: raising(error)(file.write(b"half")))
+        download.ensure()
+    assert isinstance(error, KeyboardInterrupt) or re.search("No space left.*make room", str(caught.value))
     assert_untouched(data)
     download.ensure()
     assert_films(data / "chest_xray")
@@ -400,7 +381,6 @@ def test_unusual_paths(tmp_path, monkeypatch, name):
     assert_films(tmp_path / name / "chest_xray" / "chest_xray")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
 def test_a_data_folder_without_permission(data, tmp_path):
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o055)

@@ -82,7 +82,7 @@ def extract(archive: Path, data: Path) -> Path:
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         with _explained(data), zipfile.ZipFile(archive) as bundle:
-            members = _members(bundle, archive)
+            members = _members(bundle, archive.stat().st_size)
             _need_room(data, sum(info.file_size for info, _ in members))
             print(f"Extracting {len(members):,} films.", flush=True)
             for info, place in members:
@@ -91,37 +91,34 @@ def extract(archive: Path, data: Path) -> Path:
                     shutil.copyfileobj(source, file, 1 << 20)  # reading to the end checks the CRC
             os.rename(unfinished, target)
     except DAMAGED as error:
-        raise _bad(archive, "is damaged or cut short") from error
+        lack = f"{display_path(archive)} is damaged, or no archive of the X-rays ({error})"
+        raise Problem(f"{lack}: delete it and download it again from {PAGE}.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return target
 
 
-def _bad(archive: Path, what: str) -> Problem:
-    return Problem(f"{display_path(archive)} {what}: delete it and download it again from {PAGE}.")
-
-
-def _members(bundle: zipfile.ZipFile, archive: Path) -> list[tuple[zipfile.ZipInfo, str]]:
-    """The films of an archive and their places; the nested second copy and what macOS adds are left out."""
+def _members(bundle: zipfile.ZipFile, size: int) -> list[tuple[zipfile.ZipInfo, str]]:
+    """The films of an archive of `size` bytes and their places, without the nested second copy and what macOS adds."""
     total, found = sum(info.file_size for info in bundle.infolist()), dict[tuple, dict]()
-    if total > LARGEST or total > RATIO * archive.stat().st_size:
-        raise _bad(archive, f"would unpack to {total / 1e9:.1f} GB, which the X-rays never do")
+    if total > LARGEST or total > RATIO * size:
+        raise zipfile.BadZipFile(f"it would unpack to {total / 1e9:.1f} GB, which the X-rays never do")
     for info in bundle.infolist():
         name = info.filename.replace("\\", "/")
         parts = PurePosixPath(name).parts
         unsafe = name.startswith("/") or ".." in parts or ":" in name or not name.isprintable()
         if unsafe or stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _bad(archive, f"holds a link or a name that leaves its folder ({name[:80]!r})")
+            raise zipfile.BadZipFile(f"it holds a link or a name that leaves its folder ({name[:80]!r})")
         start = next((i for i, part in enumerate(parts) if part in ("train", "val", "test")), len(parts))
         junk = "__MACOSX" in parts or parts[-1:] == () or parts[-1].startswith(".")
         if not junk and len(parts) >= start + 3 and name.lower().endswith((".jpeg", ".jpg", ".png")):
             films, place = found.setdefault(parts[:start], {}), "/".join(parts[start:])
             if films.setdefault(place.casefold(), (info, place))[0] is not info:
-                raise _bad(archive, f"holds {place[:80]!r} twice, apart from upper and lower case")
-    for films in (found[outer] for outer in sorted(found, key=len)):
-        if {"train", "test"} <= {place.split("/")[0] for _, place in films.values()}:
-            return list(films.values())
-    raise _bad(archive, "holds no images under train/ and test/, so it is another data set")
+                raise zipfile.BadZipFile(f"it holds {place[:80]!r} twice, apart from upper and lower case")
+    for outer in sorted(found, key=len):
+        if {"train", "test"} <= {place.split("/")[0] for _, place in found[outer].values()}:
+            return list(found[outer].values())
+    raise zipfile.BadZipFile("it holds no images under train/ and test/")
 
 
 def _from_kaggle(data: Path) -> Path:
@@ -204,7 +201,7 @@ def _films_in(folder: Path) -> Path | None:
 
 
 def _parts(folder: Path) -> set[str]:
-    """Lower-case names of the sub-folders of `folder` that have a folder per class in them."""
+    """Lower-case names of the sub-folders that have a folder per class in them."""
     inside = [part for part in folder.iterdir() if part.is_dir()] if folder.is_dir() else []
     return {part.name.lower() for part in inside if any(x.is_dir() and x.name[0] not in "._" for x in part.iterdir())}
 
