@@ -156,6 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     notebooks = choose(options.notebooks, CORE[:4] if wanted and not sample else CORE)
     if sample:
         output = cache_dir() / "sample" / "notebooks"
+        print("This runs on the sample: about 1,000 small films of the train folder.")
     elif wanted:  # the committed notebooks show what their own parameters give
         output = scratch(cache_dir() / "set", notebooks)
     for count, notebook in enumerate(notebooks, 1):

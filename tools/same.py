@@ -38,7 +38,7 @@ def numbers(content, place: str = "") -> dict[str, object]:
 def parts_of(path: Path) -> dict[str, object]:
     """What an artifact holds, by name: columns of a table, numbers of a ``.json``, the weights of a network."""
     if path.suffix == ".csv":
-        return {name: [*column] for name, column in pd.read_csv(path, keep_default_na=False, dtype=str).items()}
+        return pd.read_csv(path, keep_default_na=False, dtype=str).to_dict("list")
     if path.suffix == ".json":
         return numbers(json.loads(path.read_text(encoding="utf-8")))
     if path.suffix == ".keras":
@@ -77,9 +77,11 @@ def compare(commit: str, wanted: list[Path]) -> dict[str, list[str]]:
         subprocess.run(["tar", "-x", "-C", old.parent], input=archive, check=True)
     for number, notebook in chain.notebooks(old.parent / "notebooks").items():
         if number <= wanted[-1].name[:2] and not (old / f"results/{number}_lineage.json").exists():
+            print(f"{number} with the code of {commit[:7]} ...", flush=True)
             execute(notebook, old, drawn)
     for notebook in wanted:
         number = notebook.name[:2]
+        print(f"{number} with the code as it is ...", flush=True)
         shutil.rmtree(now, ignore_errors=True)
         (now / "results").mkdir(parents=True)
         for path in (old / "results").iterdir():

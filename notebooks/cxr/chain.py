@@ -22,7 +22,6 @@ from .paths import ROOT, Problem, atomic_write, display_path, results_dir
 
 # Columns that stay text on reading: else patients 007 and 7 become one, and 1e5 a number.
 TEXT = ("path", "folder", "class_name", "subtype", "patient", "mode", "sha256", "split", "reason")
-PARTS = ("dataset", "reads", "writes")  # of a lineage record
 LEDGER = ["when", "code", "notebook", "data_set", "images", "pixels", "networks", "why"]
 
 
@@ -53,7 +52,6 @@ def _maker(name: str) -> str:
 
 
 def _read(path: Path, parse: Callable):
-    """What `parse` makes of an artifact's open file."""
     what, run = display_path(path), f"run {_maker(path.name)}"
     try:
         with open(path, "rb") as stream:
@@ -82,10 +80,9 @@ def load_table(path: Path, *text: str) -> pd.DataFrame:
 
 
 def record(number: str) -> dict:
-    """The lineage record of a notebook."""
     path = results_dir() / f"{number}_lineage.json"
     found = _read(path, json.load)
-    if not (isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in PARTS)):
+    if not all(isinstance(found.get(part), dict) for part in ("dataset", "reads", "writes")):
         raise Problem(f"{display_path(path)} is not a record: run {_maker(path.name)} again, it writes it.")
     return found
 

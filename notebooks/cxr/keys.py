@@ -99,17 +99,15 @@ def _update(digest, value) -> None:
     if isinstance(value, np.ndarray) and value.dtype.hasobject:
         return _update(digest, value.tolist())
     if isinstance(value, np.ndarray):
-        kind = f"array {value.dtype} {value.shape}"
-        content = np.ascontiguousarray(value).reshape(-1).view("uint8").data
+        kind, content = f"array {value.dtype} {value.shape}", np.ascontiguousarray(value).reshape(-1).view("uint8").data
     elif isinstance(value, pd.DataFrame | pd.Series):
         kind, content = "table", value.to_csv(index=False).encode()
     elif isinstance(value, bytes):
         kind, content = "bytes", value
     elif isinstance(value, dict | list | tuple):
-        parts = [[key, value[key]] for key in sorted(value, key=str)] if isinstance(value, dict) else value
-        for one in parts:
-            _update(digest, one)
         kind, content = "dict" if isinstance(value, dict) else "list", str(len(value)).encode()
+        for one in [[key, value[key]] for key in sorted(value, key=str)] if kind == "dict" else value:
+            _update(digest, one)
     else:
         kind, content = "json", json.dumps(value, default=str).encode()
     digest.update(f"{kind} {len(content)} ".encode())

@@ -34,22 +34,19 @@ def _folder(variable: str, default: str) -> Path:
 
 
 def data_dir() -> Path:
-    return _folder("CHEST_XRAY_DIR", "chest_xray/sample" if _chosen().exists() else "chest_xray")
-
-
-def _chosen() -> Path:
-    return cache_dir() / "sample" / "chosen"
+    return _folder("CHEST_XRAY_DIR", "chest_xray/sample" if (cache_dir() / "sample/chosen").exists() else "chest_xray")
 
 
 def use_sample(sample: bool) -> None:
     """Take the sample from now on, in all notebooks, or the full set again."""
     if sample and os.environ.get("CHEST_XRAY_DIR"):
         raise Problem("SAMPLE is True, but CHEST_XRAY_DIR names other X-rays: unset it, or set SAMPLE = False.")
+    chosen = cache_dir() / "sample/chosen"
     if sample:
-        _chosen().parent.mkdir(parents=True, exist_ok=True)
-        _chosen().touch()
+        chosen.parent.mkdir(parents=True, exist_ok=True)
+        chosen.touch()
     else:
-        _chosen().unlink(missing_ok=True)
+        chosen.unlink(missing_ok=True)
 
 
 def results_dir() -> Path:
