@@ -180,8 +180,7 @@ def _window(masks, reach: int, combine):
 def transplant(films, masks, bodies, body_masks):
     """The lungs of each film in the body of another: float, (images, size, size, 1), like each argument; masks 0 to 1.
 
-    The lungs' box is resampled onto the box of the lungs that it replaces; mean and spread of the gray levels are
-    matched in a ring around them; what lies under either mask is exchanged, with a soft edge.
+    The lungs' box is resampled onto that of the others, gray levels are matched in a ring around it, the edge is soft.
     """
     size = films.shape[1]
     top, bottom, left, right = bounding_box(masks)

@@ -18,10 +18,7 @@ RIDGES = (1e3, 1e2, 1e1, 1.0, 0.1)  # how strongly the last layer is held to wha
 
 
 def ask(folder, size: int, detector, network, ages) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """What `data.read_films` returns; with ``reason`` ("" where the gate `passes` it) and ``probability`` of each film.
-
-    The network answers all films, declined or not.
-    """
+    """What `data.read_films` returns; with ``reason`` ("" where the gate passes it), ``passes`` and ``probability``."""
     films, pictures, broken = data.read_films(data.list_folder(folder), folder, size, ages)
     films["reason"] = [header or looks for header, looks in zip(films.reason, detector.predict(pictures))]
     films["probability"] = metrics.predict(network, pictures)

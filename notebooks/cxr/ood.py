@@ -87,9 +87,7 @@ def parted(pictures: np.ndarray) -> np.ndarray:
 
 
 def anatomy(masks: np.ndarray) -> np.ndarray:
-    """Of masks of lungs, (films, 3): area of both (share of the picture), area of the smaller over the larger, and
-    their distance from side to side (share of the side); 0 where there is no such lung.
-    """
+    """Of masks of lungs: area of both, area of the smaller over the larger, distance from side to side; 0 if none."""
     found = np.zeros((len(masks), 3))
     for row, mask in zip(found, masks > 127):
         spots, count = ndimage.label(mask)
@@ -201,10 +199,7 @@ class OODDetector:
         return 1 - np.searchsorted(self.reference_, oddness) / len(self.reference_)
 
     def predict(self, pictures: np.ndarray, adult_scores: np.ndarray | None = None) -> list[str]:
-        """Why each picture can't be judged, "" where it can; a key of `REMEDIES` where it passes when that is undone.
-
-        `adult_scores`, if any, stand for the log-odds of an adult.
-        """
+        """Why each picture can't be judged, or ""; `adult_scores`, if any, stand for the log-odds of an adult."""
         scores, lung = self.score(pictures), self._anatomy(pictures)
         if adult_scores is not None:
             scores[:, 2] = adult_scores

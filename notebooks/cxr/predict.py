@@ -110,10 +110,7 @@ class Reader:
         return table[COLUMNS], pixels
 
     def explain(self, pixels: np.ndarray, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Where the lungs are (bool), and what speaks for the answer (0 to 1), both of the shape of `pixels`.
-
-        Both are empty without an answer; the map also where only the threshold makes it the answer.
-        """
+        """Where the lungs are, and what speaks for the answer; nothing does where only the threshold decides."""
         fields, maps = np.zeros(pixels.shape, bool), np.zeros(pixels.shape, np.float32)
         answered = np.flatnonzero(table.probability.notna())
         if len(answered) and self.detector.lung_network is not None:

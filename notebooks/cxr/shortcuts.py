@@ -150,9 +150,7 @@ def _letters(pictures: np.ndarray) -> pd.DataFrame:
 
 
 def _tilt(pictures: np.ndarray, most: int = 24, step: int = 3, gain: float = 0.2) -> np.ndarray:
-    """Degrees by which the body leans to the right: the turn after which the picture best mirrors itself (in its middle
-    half); 0 where no turn makes the correlation better by `gain`.
-    """
+    """The turn after which a picture best mirrors itself, in degrees; 0 where none gains `gain` in correlation."""
     n, k = len(pictures), pictures.shape[1] // 4
     small = pictures[:, : 4 * k, : 4 * k].reshape(n, k, 4, k, 4).mean((2, 4), dtype=np.float32)
     y, x = np.mgrid[k // 8 : k - k // 8, k // 8 : k - k // 8] - (k - 1) / 2

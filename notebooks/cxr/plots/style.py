@@ -31,10 +31,7 @@ def use_style() -> None:
 
 
 def on_page(figure: Figure, colors: int = 128) -> str:
-    """A figure for the page of a notebook: a PNG (base64) of few colours, so that GitHub still shows the page.
-
-    Where few colours would change it visibly, as in a heat map, it has 256 or all.
-    """
+    """A figure for a notebook's page: a PNG (base64) of few colours, or of 256 or all where few would be seen."""
     full, page = BytesIO(), BytesIO()
     style, sample = dict(fontsize=11, color="crimson", weight="bold", va="top"), (data_dir() / "sample.json").is_file()
     marks = [figure.text(0, 1, "SAMPLE", **style)] if sample else []
