@@ -1,7 +1,7 @@
 """Folders of films as tables: which films there are and whose, what is wrong with them, and a split by patient.
 
-A data folder holds ``train/``, ``test/`` and perhaps ``val/``, each with class folders, one of them called normal. A
-folder of another hospital has class folders, or films alone. A CSV may say whose film each is.
+A data folder holds ``train/``, ``test/`` and perhaps ``val/``, each with a folder for normal X-rays and one or more for
+others. A folder of another hospital has class folders, or films alone. A CSV may say whose film each is.
 """
 
 import hashlib
@@ -166,19 +166,22 @@ def list_folder(folder: str | Path) -> pd.DataFrame:
         raise Problem(f"{what} is not there: set FOLDER to a folder of films, or leave it empty.")
     films, classes = images.find(folder)[0], _subfolders(folder)
     loose = films if all(map(NO_CLASS.search, classes)) else [path for path in films if path.parent == folder]
-    lack = "train/ and test/, of which FOLDER can name one" if {"train", "test"} <= {*classes} else ""
-    if loose and "normal" in classes:
-        lack = f"films beside normal/, such as {loose[0].name}"
-    elif not loose and len(classes) > MOST_CLASSES:
-        lack = f"{len(classes)} folders, too many to be classes"
-    if lack:
-        remedy = "put the films into normal/ and a folder for each other class, or all into one where it is not known"
-        raise Problem(f"{what} holds {lack}: {remedy}.")
-    bare = pd.DataFrame({"file": films, "class_name": "", "label": pd.NA})
-    table = bare if loose else _by_class(folder, {*classes})[0]
+    odd = {
+        f"films beside normal/, such as {loose[0].name if loose else ''}": loose and "normal" in classes,
+        f"{len(classes)} folders, too many to be classes": not loose and len(classes) > MOST_CLASSES,
+        "train/ and test/, of which FOLDER can name one": {"train", "test"} <= {*classes},
+    }
+    for lack in (lack for lack, is_so in odd.items() if is_so):
+        remedy = "put the films into normal/ and a folder for each other class, or all into one folder"
+        raise Problem(f"{what} holds {lack}: {remedy} where classes are not known.")
+    if loose:
+        inside = [film.relative_to(folder).as_posix() for film in films]
+        table = pd.DataFrame({"file": films, "class_name": "", "label": pd.NA, "inside": inside})
+    else:
+        table, _ = _by_class(folder, {*classes})
     table["path"] = [file.relative_to(folder).as_posix() for file in table.file]
     known = read_metadata(folder, table.path).drop(columns="subtype", errors="ignore")
-    table["patient"] = known.pop("patient").fillna(patients(table.path, table.path if loose else table.inside))
+    table["patient"] = known.pop("patient").fillna(patients(table.path, table.inside))
     if table.patient.nunique() < 2:
         raise Problem(f"{what} holds films of one patient alone: add films of others.")
     return table[["path", "class_name", "label", "patient"]].astype({"label": "Int64"}).join(known.fillna(""))
@@ -208,9 +211,11 @@ def warn_of_leaks(manifest: pd.DataFrame) -> None:
     """Print how many files of the train folder count as a patient of their own because their names say nothing."""
     train = manifest[manifest.folder == "train"]
     if unknown := int((train.path.map(_bare) == train.patient).sum()):
-        lack = f"{unknown:,} of the {len(train):,} files in train/ don't say whose they are"
-        print(f"WARNING: {lack}. Films of one patient may be on both sides of the split, which flatters all figures.")
-        print(f"Put a metadata.csv with the columns path and patient beside train/ and test/, and {AGAIN}.")
+        print(
+            f"WARNING: {unknown:,} of the {len(train):,} files in train/ don't say whose they are; each counts as a "
+            "patient of its own.\nFilms of one patient may be on both sides of the split, which flatters all figures.\n"
+            f"Put a metadata.csv with the columns path and patient beside train/ and test/, and {AGAIN}."
+        )
 
 
 def _examine(path: Path, name: str, folder: Path) -> dict | str:
@@ -245,7 +250,9 @@ def survey(folder: Path) -> pd.DataFrame:
     """Read every film of the data set once, and describe it: a row a film, sorted by ``path`` (posix, below `folder`).
 
     ``label`` is 0 for normal, 1 for any other class; ``subtype`` is the class where there are three or more, else what
-    the file's name says; ``patient`` as `read_metadata` says, else a hash of DICOM's PatientID, else `patients`.
+    the file's name says; ``patient`` as `read_metadata` says, else a hash of DICOM's PatientID, else `patients`;
+    ``width`` and ``height`` are those of the upright picture; ``mode`` is Pillow's, or DICOM's interpretation. What is
+    no film is passed over, and printed. A Problem where folders, a CSV or a file are not in order.
     """
     folder, what = resolve(folder), display_path(resolve(folder))
     parts = _subfolders(folder) if folder.is_dir() else {}
@@ -297,17 +304,17 @@ def check(manifest: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """
     files = [folder / path for path in manifest.path]
     sizes = pd.Series([file.stat().st_size if file.exists() else -1 for file in files], manifest.index)
-    if (sizes == manifest.bytes).all():
+    differing, missing = sizes != manifest.bytes, sizes < 0
+    if not differing.any():
         return manifest
-    if os.environ.get("CXR_ANY_COPY") and (sizes >= 0).all():
-        print(
-            "These films are another copy than the one of 01_manifest.csv: they are read, and figures can differ a bit."
-        )
+    if os.environ.get("CXR_ANY_COPY") and not missing.any():
+        print("These files are another copy of the X-rays than the one that 01_manifest.csv describes: they are read")
+        print("once. Figures can differ a little from the committed ones.")
         there = survey(folder).set_index("path").loc[manifest.path].reset_index()
         if (there.label.to_numpy() == manifest.label.to_numpy()).all():
             return there
-    at = sizes.where(sizes != manifest.bytes, np.inf).idxmin()  # what is missing comes first
-    state = f"has another size ({sizes[at]:,} bytes, not {manifest.bytes[at]:,})" if sizes[at] >= 0 else "is not"
+    at = (missing if missing.any() else differing).idxmax()
+    state = "is not" if missing[at] else f"has another size ({sizes[at]:,} bytes, not {manifest.bytes[at]:,})"
     remedy = f"set CHEST_XRAY_DIR to the folder that 01 used, or {AGAIN}, and all after it"
     raise Problem(f"{manifest.path[at]} {state} in {display_path(folder)}, against 01_manifest.csv: {remedy}.")
 
