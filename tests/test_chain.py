@@ -79,15 +79,11 @@ def test_what_is_text_stays_text_even_where_it_looks_like_numbers(results):
 
 
 def test_figures_are_the_same_bytes_each_time_and_marked_on_the_sample(results):
-    def figure():
-        drawn = Figure(figsize=(8, 5))
-        drawn.subplots().plot([0, 1], [1, 0])
-        return drawn
-
     step = Step("01_download")
     for name, sample in (("01_a.png", False), ("01_b.png", False), ("01_c.png", True)):
-        step.dataset = {**DATASET, "sample": sample}
-        step.write(name, figure())
+        step.dataset, figure = {**DATASET, "sample": sample}, Figure(figsize=(8, 5))
+        figure.subplots().plot([0, 1], [1, 0])
+        step.write(name, figure)
     first, second, marked = ((results / f"01_{name}.png").read_bytes() for name in "abc")
     assert first == second != marked
 
@@ -189,7 +185,7 @@ def test_an_artifact_of_an_earlier_run_is_in_the_lineage_also_where_it_is_not_th
         step.path("02_out.csv")
 
 
-KEPT = ["the same", "edited", "other images", "other input", "no record", "other code", "other settings", "no column"]
+KEPT = ["the same", "edited", "other images", "other input", "no record", "other code", "other settings"]
 
 
 @pytest.mark.parametrize("case", KEPT)
@@ -204,7 +200,7 @@ def test_a_costly_table_is_taken_over_from_the_same_code_images_and_inputs_alone
     step.read("01_out.csv")
     step.dataset = {**DATASET, "name": "other"} if case == "other images" else DATASET
     step.code = "another" if case == "other code" else step.code
-    columns = {"other settings": {"value": "2"}, "no column": {"settings": "1"}}.get(case, {"value": "1"})
+    columns = {"value": "2" if case == "other settings" else "1"}
     found = step.keep("02_out.csv", **columns)
     assert (found is not None) == (case == "the same") == ("02_out.csv" in step.writes)
 
@@ -399,9 +395,7 @@ def test_columns_that_a_run_did_not_ask_for_are_gone_at_its_end_only(dataset, re
 
 
 def test_an_empty_why_is_refused_before_anything_is_emptied(dataset, results):
-    test = dataset().test(32, ENSEMBLE, "a reason")
-    test.scores("gray", Network())
-    test._step.done()
+    dataset().test(32, ENSEMBLE, "a reason").scores("gray", Network())
     opened = dataset()
     with refused("WHY in the parameters of 05_evaluate.ipynb is empty", keeping=[results]):
         opened.test(32, OTHER, "  ")
