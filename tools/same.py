@@ -61,8 +61,13 @@ def execute(notebook: Path, place: Path, drawn: Path) -> None:
     """Run one notebook of any tree on the drawn films, with results in ``place/results``."""
     folders = {"CHEST_XRAY_DIR": drawn / "chest_xray", "KERAS_WEIGHTS_DIR": drawn / "weights"}
     folders |= {"CXR_RESULTS_DIR": place / "results", "CXR_CACHE_DIR": place / "cache"}
+    kept = dict(os.environ)
     os.environ |= {name: str(folder) for name, folder in folders.items()}
-    run.execute(notebook, place / "executed" / notebook.name, QUICK.get(notebook.name[:2]), quiet=True)
+    try:
+        run.execute(notebook, place / "executed" / notebook.name, QUICK.get(notebook.name[:2]), quiet=True)
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)  # else records would be read from the drawn results
 
 
 def compare(commit: str, wanted: list[Path]) -> dict[str, list[str]]:
