@@ -125,5 +125,7 @@ def test_every_command_is_there_and_on_the_page_of_commands():
 def test_make_hands_on_what_a_user_wrote_letter_by_letter(text, tmp_path):
     """A path with a dollar, a tilde, a blank or a quote reaches the program as it is."""
     (tmp_path / "Makefile").write_text(read("Makefile") + '\nshow:\n\t@printf "%s" "$$FILES_"\n')
-    done = subprocess.run(["make", "--no-print-directory", "show", f"FILES={text}"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "show", f"FILES={text}"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.stdout == text
