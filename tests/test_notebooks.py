@@ -155,7 +155,7 @@ def test_tables_are_in_words(page):
 
 def test_artifacts_are_written_in_one_cell(page):
     writing = [cell for cell in code_cells(page) if "step.write(" in cell.source]
-    assert len(writing) <= 3 and any("step.done()" in cell.source for cell in page.cells[-4:])
+    assert len(writing) <= 2 and any("step.done()" in cell.source for cell in page.cells[-4:])
 
 
 def test_ends_with_takeaways_and_exercises_that_are_solved(page):
