@@ -14,7 +14,7 @@ from sklearn import metrics as sklearn_metrics
 import run
 import same
 from contract import MANIFEST, NOTEBOOKS, TINY_AND_COMMITTED, by_scikit_learn
-from cxr import chain, images, metrics
+from cxr import chain, images, metrics, paths
 from cxr.backend import keras
 from cxr.paths import ROOT, Problem
 
@@ -244,3 +244,11 @@ def test_a_record_takes_over_the_code_only_where_numbers_are_equal_or_accepted(t
     assert chain.stale(chain.notebooks()["01"]) == stale
     accepted = read(tmp_path / "01_lineage.json").get("accepted", {})
     assert accepted.get("why") == ("why" if differing else None)
+
+
+def test_a_run_on_drawn_films_leaves_the_environment_as_it_was(tmp_path, monkeypatch):
+    """Else `make same` would stamp the committed results with the record of the drawn ones, as it once did."""
+    before, seen = dict(os.environ), []
+    monkeypatch.setattr(run, "execute", lambda *_, **__: seen.append(paths.results_dir()))
+    same.execute(chain.notebooks()["01"], tmp_path / "now", tmp_path / "drawn")
+    assert seen == [tmp_path / "now/results"] and dict(os.environ) == before
