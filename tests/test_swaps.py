@@ -32,15 +32,6 @@ def test_half_of_the_patients_keep_their_lungs_for_others(normal, ill, expected)
     assert len(bodies) == expected and table.label[left].nunique() == 2
 
 
-def test_the_box_of_the_lungs_is_black_and_a_film_without_any_has_it_in_the_usual_place():
-    masks = np.zeros((4, 20, 20), np.uint8)
-    masks[:3, 5:15, 4:8] = 255
-    black = swaps.bodies_alone(np.full((4, 20, 20), 9, np.uint8), masks)
-    assert (black[:, 5:15, 4:8] == 0).all() and (black[:, 0] == 9).all()
-    middle = swaps.or_usual_place(np.zeros((2, 20, 20), np.uint8))
-    assert middle[0, 10, 10] == 255 and middle[0, 0, 0] == 0
-
-
 class Bright:
     """Its answer is the mean gray of the left half of each picture."""
 
@@ -102,3 +93,18 @@ def test_the_films_shown_move_as_far_as_is_usual():
     other = np.array([0.1, 0.5, 0.8, 0.1, 0.2, 0.9, 0.5])
     assert swaps.typical_pair(label, own, other, (own > 0.5) == label) == [1, 6]
     assert swaps.typical_pair([0, 1], [0.5, 0.5], [0.5, 0.5], [False, False]) == [1, 0], "where none is usable, any"
+
+
+def test_gradients_of_the_lungs_arrive_in_the_body_and_nothing_else_does():
+    rng = np.random.default_rng(0)
+    pictures = np.stack([np.full((64, 64), 90.0), np.tile(np.linspace(40, 200, 64), (64, 1))]).round().astype(np.uint8)
+    masks = np.zeros_like(pictures)
+    masks[:, 16:48, 12:52] = 255
+    pictures[0, 24:40, 20:44] += rng.integers(0, 60, (16, 24)).astype(np.uint8)
+    changed = swaps.by_gradients(pictures, masks, np.array([0, 1]), np.array([1, 1])).astype(float)
+    np.testing.assert_allclose(changed[1], pictures[1], atol=1)  # its own lungs: the same film
+    film, body = pictures.astype(float)
+    inner = np.s_[25:39, 21:43]
+    np.testing.assert_allclose(np.diff(changed[0][inner], axis=0), np.diff(film[inner], axis=0), atol=2)
+    np.testing.assert_allclose(np.diff(changed[0][:10], axis=1), np.diff(body[:10], axis=1), atol=2)
+    assert changed[0].mean() == pytest.approx(body.mean(), abs=1)

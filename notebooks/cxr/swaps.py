@@ -5,8 +5,9 @@ A crossed design: every pair has one answer, as log-odds, in an array of shape (
 
 import numpy as np
 import pandas as pd
+from scipy import fft
 
-from . import calibration, corruptions, lungs, metrics
+from . import augment, calibration, corruptions, metrics
 
 FIGURES = "lungs body both changed changed_own_class changed_other_class auc_by_lungs auc_by_body".split()
 
@@ -35,29 +36,51 @@ def other_lungs(table: pd.DataFrame, bodies: np.ndarray, found) -> np.ndarray:
     return next(both, np.ones(len(table), bool))
 
 
-def or_usual_place(masks: np.ndarray) -> np.ndarray:
-    """The masks; a film without lungs gets what is lung in half of the others, or the middle of the film."""
-    seen, side = np.asarray((masks > 127).any(axis=(1, 2))), masks.shape[1]
-    usual = (masks > 127).sum(axis=0) >= max(1, seen.sum() / 2)
-    if not usual.any():
-        usual[side // 5 : side - side // 5, side // 6 : side - side // 6] = True
-    return np.where(seen[:, None, None], masks, np.where(usual, 255, 0)).astype(np.uint8)
+def by_gradients(pictures: np.ndarray, masks: np.ndarray, lungs: np.ndarray, bodies: np.ndarray) -> np.ndarray:
+    """As `corruptions.transplant`, by gradient-domain blending (Perez et al. 2003), which no network here practises.
+
+    Inside the lungs the result has the gradients of their film, outside those of the body: a Poisson equation, solved
+    by cosine transforms, with the mean gray level of the body.
+    """
+    size, changed = pictures.shape[1], np.empty((len(lungs), *pictures.shape[1:]), np.uint8)
+    wave = 2 * np.cos(np.pi * np.arange(size) / size) - 2
+    wave = wave[:, None] + wave
+    wave[0, 0] = 1
+    for start in range(0, len(lungs), 128):
+        own, other = lungs[start : start + 128], bodies[start : start + 128]
+        film, mask, body, place = (
+            part[..., None].astype("float32")
+            for part in (pictures[own], masks[own] / 255, pictures[other], masks[other] / 255)
+        )
+        (top, bottom, left, right), (to_top, to_bottom, to_left, to_right) = (
+            np.array(augment.bounding_box(part)) for part in (mask, place)
+        )
+        across, down = (right - left + 1) / (to_right - to_left + 1), (bottom - top + 1) / (to_bottom - to_top + 1)
+        nothing = np.zeros_like(across)
+        transform = [across, nothing, left - across * to_left, nothing, down, top - down * to_top]
+        moved = np.asarray(augment.resample(np.concatenate([film, mask], -1), np.stack(transform, 1).astype("float32")))
+        inside = np.maximum(moved[..., 1], place[..., 0]) > 0.5
+        divergence = np.zeros(body.shape[:3])
+        for axis in (1, 2):
+            both = np.delete(inside, 0, axis) & np.delete(inside, -1, axis)
+            step = np.where(both, np.diff(moved[..., 0], axis=axis), np.diff(body[..., 0], axis=axis))
+            divergence += np.diff(step, axis=axis, prepend=0, append=0)
+        found = fft.idctn(fft.dctn(divergence, axes=(1, 2)) / wave, axes=(1, 2))
+        found += (body[..., 0] - found).mean((1, 2), keepdims=True)
+        known = mask.any((1, 2)) & place.any((1, 2))
+        changed[start : start + 128] = np.where(known[..., None], found, film[..., 0]).clip(0, 255).round()
+    return changed
 
 
-def bodies_alone(small: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Films (uint8) with the box of their lungs painted black; `masks` may be larger than the films."""
-    return lungs.painted_black(small, or_usual_place(lungs.resized(masks, small.shape[1])))
-
-
-def answers(networks: list, pictures: np.ndarray, masks: np.ndarray, bodies: np.ndarray) -> np.ndarray:
+def answers(networks: list, pictures, masks, bodies, exchange=corruptions.transplant) -> np.ndarray:
     """Probabilities by `networks` for the lungs of every film in each of the `bodies` (rows of `pictures`).
 
-    Shape (images, networks x bodies), the bodies of the first network first. A film whose lungs are not known stays as
-    it is (`augment.transplant`).
+    Shape (images, networks x bodies), the bodies of the first network first. `exchange` takes pictures, masks, and
+    rows of both kinds; a film whose lungs are not known stays as it is.
     """
     rows, scores = np.arange(len(pictures)), []
     for body in bodies:
-        swapped = corruptions.transplant(pictures, masks, rows, np.full(len(rows), body))
+        swapped = exchange(pictures, masks, rows, np.full(len(rows), body))
         scores.append([metrics.predict(network, swapped) for network in networks])
     return np.array(scores).transpose(2, 1, 0).reshape(len(pictures), -1)
 
