@@ -2,14 +2,13 @@
 
 import io
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from cxr import data, images, lungs, shortcuts, training
+from cxr import data, images, shortcuts, training
 from cxr.paths import ROOT, Problem
 
 PAGES = ROOT / "notebooks"
@@ -176,19 +175,6 @@ def test_a1_finds_a_film_that_was_saved_again_and_takes_no_other_for_one(tiny):
     same = pairs[pairs.correlation >= 0.85]
     assert len(pairs) > 20 and {*same.one, *same.two} == ours
     assert {(7, two) for two in ours - {7}} <= set(zip(same.one, same.two))
-
-
-def test_02_leaves_the_body_out_where_no_lungs_are_known(tiny):
-    manifest = data.survey(tiny)
-    split, _ = data.split(manifest)
-    blank = np.zeros((len(manifest), 64, 64), np.uint8)
-    nobody = {"masks": lambda *_: (blank, blank.any(axis=(1, 2))), "load_network": lambda _: None}
-    scope = {"lungs": SimpleNamespace(**vars(lungs) | nobody), "step": SimpleNamespace(earlier=lambda _: None)}
-    scope |= {"data": data, "manifest": manifest, "folder": tiny, "small": blank, "split": split, "np": np}
-    scope |= {"label": manifest.label.to_numpy(), "pd": pd}
-    for source in cells("02_explore.ipynb", "masks, drawn =", "bodies =", "body_alone = None"):
-        exec(source, scope)
-    assert not scope["enough"] and scope["body_alone"] is None
 
 
 def test_02_and_a1_leave_what_later_pages_read(finished):

@@ -15,7 +15,6 @@ from cxr.paths import ROOT
 FILMS, FIELDS, MAPS = np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8), bool), np.ones((2, 8, 8))
 SCORES = pd.DataFrame({"accuracy": [0.9, 0.92], "auc": [0.95, 0.97]})
 OTHERS = pd.DataFrame({"answer": ["a", "b"], "accuracy": [0.81, 0.92], "auc": [np.nan, 0.97]})
-ROW = {"mean": 0.5, "low": 0.4, "high": 0.6}
 SHARES = {part: {"value": value} for part, value in (("lungs", 0.7), ("body", 0.25), ("both", 0.05))}
 TRUE, SCORE = np.tile([0, 1], 50), np.tile([0.2, 0.9, 0.4, 0.6], 25)
 NETWORK = {"parameters": 1e5, "auc": 0.9, "auc_low": 0.88, "auc_high": 0.92}
@@ -28,7 +27,6 @@ CASES = {
     "same_lungs": lambda: plots.same_lungs(FILMS, FIELDS, ["own", "other"], {"a": [(0.9, True), (0.2, False)]}),
     "outlines": lambda: plots.outlines(FILMS, FIELDS),
     "heat": lambda: plots.heat(FILMS, {"one": MAPS}, FIELDS, ["a", "b"]),
-    "attention": lambda: plots.attention({"spread evenly": ROW, "ours": ROW}, {"ratio": {"ours": ROW}}),
     "curves": lambda: plots.curves(pd.read_csv(ROOT / "results/04_history.csv").query("seed == 1"), 20, "seed 1"),
     "ablation": lambda: plots.ablation(pd.read_csv(ROOT / "results/04_ablation.csv")),
     "seed_points": lambda: plots.seed_points(SCORES, OTHERS, plain=SCORES),

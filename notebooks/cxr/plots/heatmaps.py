@@ -2,11 +2,9 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from .style import BARE, BY_LABEL, DOTTED, GRAY, GREEN, intervals, name_rows, outline, say
+from .style import BARE, BY_LABEL, outline
 
 
 def heat(pictures, maps: dict[str, np.ndarray], fields, titles: list[str], columns: int = 4) -> Figure:
@@ -26,29 +24,6 @@ def heat(pictures, maps: dict[str, np.ndarray], fields, titles: list[str], colum
                 outline(axis, field)
             if i % wide == 0:
                 axis.set_ylabel(name, fontsize=11)
-    return figure
-
-
-def attention(inside: dict[str, dict], ratios: dict[str, dict[str, dict]]) -> Figure:
-    """Share of attention inside the lungs, and how much more they matter than other places (``mean, low, high``)."""
-    panels = {"Attention inside the lungs": inside, **ratios}
-    lines = [len(rows) + 1.1 for rows in panels.values()]
-    figure, axes = plt.subplots(len(panels), 1, figsize=(6.4, 0.46 * sum(lines)), height_ratios=lines)
-    for axis, (title, rows) in zip(axes, panels.items()):
-        table, share = pd.DataFrame(rows).T, rows is inside
-        colors = [GREEN if name.startswith("this") else GRAY for name in rows]
-        if not share:
-            axis.axvline(1, **DOTTED, zorder=0)
-        intervals(axis, table["mean"], table.low, table.high, colors, colors, 3, 55)
-        white = {} if share else {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}  # over the line at 1
-        for y, (mean, end) in enumerate(zip(table["mean"], table.high)):
-            say(axis, f"{mean:.0%}" if share else f"{mean:.2f}", max(mean, end), y, (9, -4), fontsize=11, **white)
-        axis.set_title(title, fontsize=11)
-        axis.set_xlim(0, 1 if share else 1.2 * table.high.max())
-        if share:
-            axis.xaxis.set_major_formatter(PercentFormatter(1))
-        name_rows(axis, list(rows), 0.7, 0.6)
-        axis.tick_params(axis="y", labelsize=11)
     return figure
 
 
