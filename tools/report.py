@@ -59,6 +59,14 @@ def figures() -> dict:
     found |= {"own_seeds": own, "plain_seeds": plain, "rows": rows.reset_index().to_dict("records")}
     found |= {name: seeds.set_index("seed").loc[seed] for name, seeds in (("kept", own), ("plain_kept", plain))}
     found |= {"epochs": " or ".join(map(str, sorted(table.epochs.unique()))), "notebooks": titles()}
+    run, resamples = found["run"], f"{found['metrics']['resamples']:,} resamples"
+    found["thresholds_how"] = (
+        f"on validation, as it is, under {run['stress_draws']} draws of stress and with the lungs in "
+        f"{2 * run['swap_draws']} other bodies, before the test split was scored"
+    )
+    found["intervals_how"] = (
+        f"patient-level bootstrap, {resamples} within each class, percentiles, network and threshold as they are"
+    )
     return found | {"kermany": data_set.startswith(HANDLE), "opened": len(ledger("05", data_set))}
 
 
