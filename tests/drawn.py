@@ -20,11 +20,11 @@ QUICK: dict[str, dict] = {  # parameters of a run on a tiny drawn set, to see th
     "01": {"EPOCHS": 1},
     "02": {"BODY_EPOCHS": 1},
     "03": {"LUNG_EPOCHS": 1, "STRESS_DRAWS": 2, "SWAP_DRAWS": 1},
-    "04": {"EPOCHS": 2, "SEEDS": 2, "ABLATION_SEEDS": 1, "ABLATION_EPOCHS": 1},
+    "04": {"EPOCHS": 2, "SEEDS": 2},
     "05": {"RESAMPLES": 200},
     "06": {"RESAMPLES": 200},
-    "07": {"BACKBONES": "MobileNetV2 0.35", "SEEDS": 2, "TUNING_EPOCHS": 2, "IMAGE_SIZE": 96, "RESAMPLES": 200},
-    "08": {"SEEDS": 2, "EPOCHS": 1, "TUNING_EPOCHS": 1, "RESAMPLES": 200},
+    "07": {"WIDTH": 0.35, "SEEDS": 2, "TUNING_EPOCHS": 2, "IMAGE_SIZE": 96, "RESAMPLES": 200},
+    "08": {"SEEDS": 2, "EPOCHS": 1, "RESAMPLES": 200},
     "10": {"RESAMPLES": 200, "LABELLED": [8], "DRAWS": 2},
     "A3": {"RESAMPLES": 200},
     "A4": {"RESAMPLES": 200, "LABELLED": [8], "DRAWS": 2},
@@ -314,7 +314,7 @@ def draw(folder, images=600, seed=0):
 
 
 def noise_weights(folder):
-    """Weights for 07 and 08 on drawn films, in place of ImageNet's: of a network that has met noise alone."""
+    """Weights for 07 on drawn films, in place of ImageNet's: of a network that has met noise alone."""
     from cxr.backend import keras
 
     path = folder / "mobilenet_v2_0.35_96.weights.h5"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from cxr import data, images, shortcuts, training
+from cxr import data, images, shortcuts
 from cxr.paths import ROOT, Problem
 
 PAGES = ROOT / "notebooks"
@@ -101,18 +101,6 @@ def test_clue_probabilities_learn_three_kinds():
     assert (y_score.argmax(axis=1) == code[450:]).mean() > 0.7
 
 
-def test_bias_conflicting_films_have_clues_of_the_other_class():
-    rng = np.random.default_rng(0)
-    label = rng.integers(0, 2, 400)
-    clue = label + rng.normal(0, 0.7, 400)
-    train, facts = np.arange(400) < 300, pd.DataFrame({"clue": clue, "noise": rng.random(400)})
-    found = shortcuts.bias_conflicting(facts[train], label[train], facts[~train], label[~train])
-    held, own = clue[~train], label[~train]
-    assert found.shape == (100,) and 0.4 < found.mean() < 0.75
-    assert held[found & (own == 0)].mean() > held[~found & (own == 0)].mean() + 0.3
-    assert held[found & (own == 1)].mean() < held[~found & (own == 1)].mean() - 0.3
-
-
 def test_subgroups_of_the_test_folder():
     paths = ["train/a", "train/b", "test/NORMAL2-IM-0140-0001", "test/NORMAL2-IM-0900-0001", "test/c", "test/d"]
     manifest = pd.DataFrame({"path": paths, "folder": ["train"] * 2 + ["test"] * 4, "label": [0, 1, 0, 0, 1, 1]})
@@ -181,10 +169,7 @@ def test_02_and_a1_leave_what_later_pages_read(finished):
     results = finished / "results"
     found, audit = (json.loads((results / name).read_text()) for name in ("02_audit.json", "A1_audit.json"))
     body = found["body_alone"]
-    network = training.keras.models.load_model(results / "02_body.keras", compile=False)
-    assert network.input_shape == (None, body["size"], body["size"], 1) and network.count_params() == body["parameters"]
-    assert all(0 <= value <= 1 for value in (body["val_auc"], body["threshold"], body["fixed_box"]["val_auc"]))
+    assert all(0 <= value <= 1 for value in (body["val_auc"], body["fixed_box"]["val_auc"]))
     rows = found["no_pixel"]["rows"] + found["no_lung"]["rows"]
     assert all({"clue", "train_auc", "auc", "accuracy"} <= set(row) for row in rows if row["auc"] is not None)
     assert set(audit["shift"]) >= {"contrast", "letter_size"} and audit["exact_duplicates"]["groups"] > 0
-    assert (results / "02_body.keras").stat().st_size < 150_000

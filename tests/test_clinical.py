@@ -81,13 +81,3 @@ def test_reliability_counts_every_image_and_no_error_bar_is_negative(label, imag
     table = calibration.reliability(labels, np.append(np.full(images, 0.55), 1.0))
     assert table.images.sum() == images + 1
     assert (table.found - table.low >= 0).all() and (table.high - table.found >= 0).all()
-
-
-def test_predictive_values_by_hand_and_at_the_own_prevalence():
-    label, score = np.repeat([1, 0], [10, 10]), np.repeat([0.9, 0.1, 0.9, 0.1], [9, 1, 2, 8])
-    times, at = np.ones((2, 20)), [0.1, 0.5]  # of 1000: 90 found, 180 false alarms, 720 and 10 sent home
-    table = calibration.predictive_values_by_prevalence(label, score, {"balanced": 0.5, "none": 1.0}, at, times)
-    assert (table.ppv[0], table.npv[0]) == pytest.approx((90 / 270, 720 / 730))
-    own = metrics.measure(label, score, 0.5)
-    assert (table.ppv[1], table.npv_low[1]) == pytest.approx((own["ppv"], own["npv"]))
-    assert list(table.use) == ["balanced"] * 2 + ["none"] * 2 and table.ppv[2] == 0

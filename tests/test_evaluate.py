@@ -60,9 +60,7 @@ def test_an_operating_point_reaches_what_is_wanted_with_the_most_of_the_rest(sco
 )
 def test_what_has_no_figures_is_named(label, score, words):
     with pytest.raises(Problem, match=words):
-        metrics.youden_threshold(label, score) if np.ndim(score) == 1 else metrics.measure_multiclass(
-            label, score, "abc"
-        )
+        metrics.youden_threshold(label, score) if np.ndim(score) == 1 else metrics.checked(label, score)
 
 
 def test_a_resample_draws_whole_patients_and_keeps_every_class():
@@ -98,17 +96,6 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         low, high = metrics.intervals(label, score, 0.5, times)["accuracy"]
         covered += low <= truth <= high
     assert 0.9 <= covered / studies <= 0.99
-
-
-def test_a_threshold_for_each_resample_is_that_of_the_images_in_it(scored):
-    label, score = scored
-    times = metrics.resample(own_patients(label), 230)
-    found = metrics.youden_thresholds(label, score, times)
-    for weight, threshold in list(zip(times.astype(int), found))[::23]:
-        assert threshold == pytest.approx(metrics.youden_threshold(label.repeat(weight), score.repeat(weight)))
-    several = metrics.spread(label, score, found, times)
-    alone = metrics.spread(label, score, found[3], times[[3]])
-    assert all(several[name][3] == pytest.approx(alone[name][0]) for name in metrics.NAMES)
 
 
 def test_bands_hold_the_curves_of_scikit_learn(scored):

@@ -65,7 +65,7 @@ def test_adults_are_known_by_lines_that_have_not_seen_the_patient(fitted):
     assert detector.adult_scores_.shape == (2, 60) and (detector.adult_scores_[0] > detector.limits_[2]).mean() > 0.8
     seen = detector.score(adults(5, 60))[:, 2]
     assert seen.mean() > detector.adult_scores_[0].mean(), "what was learned from is easier"
-    assert ood.ADULT not in detector.predict(adults(6, 40), np.full(40, -np.inf))
+    assert ood.ADULT not in detector.predict(adults(6, 40), adult_scores=-np.inf)
 
 
 def test_without_adults_the_line_is_the_projects_own_or_none():

@@ -10,14 +10,12 @@ import pytest
 from PIL import Image
 
 from cxr import calibration, plots
-from cxr.paths import ROOT
 
 FILMS, FIELDS, MAPS = np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8), bool), np.ones((2, 8, 8))
 SCORES = pd.DataFrame({"accuracy": [0.9, 0.92], "auc": [0.95, 0.97]})
 OTHERS = pd.DataFrame({"answer": ["a", "b"], "accuracy": [0.81, 0.92], "auc": [np.nan, 0.97]})
 SHARES = {part: {"value": value} for part, value in (("lungs", 0.7), ("body", 0.25), ("both", 0.05))}
 TRUE, SCORE = np.tile([0, 1], 50), np.tile([0.2, 0.9, 0.4, 0.6], 25)
-NETWORK = {"parameters": 1e5, "auc": 0.9, "auc_low": 0.88, "auc_high": 0.92}
 CASES = {
     "confusion": lambda: plots.confusion(np.array([[8, 2], [1, 9]]), ["normal", "pneumonia"]),
     "reliability": lambda: plots.reliability(
@@ -27,11 +25,7 @@ CASES = {
     "same_lungs": lambda: plots.same_lungs(FILMS, FIELDS, ["own", "other"], {"a": [(0.9, True), (0.2, False)]}),
     "outlines": lambda: plots.outlines(FILMS, FIELDS),
     "heat": lambda: plots.heat(FILMS, {"one": MAPS}, FIELDS, ["a", "b"]),
-    "curves": lambda: plots.curves(pd.read_csv(ROOT / "results/04_history.csv").query("seed == 1"), 20, "seed 1"),
-    "ablation": lambda: plots.ablation(pd.read_csv(ROOT / "results/04_ablation.csv")),
     "seed_points": lambda: plots.seed_points(SCORES, OTHERS, plain=SCORES),
-    "sizes_and_scores": lambda: plots.sizes_and_scores(pd.DataFrame([NETWORK | {"backbone": "tiny"}]), NETWORK),
-    "by_class": lambda: plots.by_class(pd.DataFrame({"network": ["a"], "kind": ["normal"], "auc": 0.9, "f1": 0.8})),
     "verdicts": lambda: plots.verdicts(FILMS, ["ill 0.9", "cannot tell"], ["", "is upside down"]),
     "grid": lambda: plots.grid(FILMS, ["a", "b"], columns=2, rows=["one"], colors=["red", "black"]),
 }

@@ -111,15 +111,16 @@ def test_a_sampler(project):
 
 
 def test_a_backbone(project):
-    source = (project.tree / "notebooks/cxr/backbones.py").read_text(encoding="utf-8")
-    row = re.search(r'    "MobileNet 0\.75": Backbone\(.*?\),\n(?=    ")', source, re.DOTALL)[0]
-    project.edit("notebooks/cxr/backbones.py", row, row + row.replace("0.75", "0.25").replace("7_5", "2_5"))
+    name = "notebooks/07_transfer.ipynb"
+    project.edit(name, "keras.applications.MobileNetV2(\\n", "keras.applications.MobileNet(\\n")
     project.python(
         "-c",
-        "from cxr import backbones\n"
-        "name, = backbones.choose('MobileNet 0.25')\n"
-        "small, large = (backbones.raw(one, 96).count_params() for one in (name, 'MobileNet 0.75'))\n"
-        "assert name in backbones.choose('all') and 0 < small < large",
+        "from cxr import chain\n"
+        "from cxr.backend import keras\n"
+        "known = {'keras': keras, 'layers': keras.layers, 'IMAGE_SIZE': 96, 'WIDTH': 0.25, 'imagenet': None}\n"
+        f"page = chain.code_cells(chain.ROOT / '{name}')\n"
+        "exec(next(cell for cell in page if cell.startswith('def backbone')), known)\n"
+        "assert known['backbone']().name == 'mobilenet_0.25_96' and known['with_answer'](known['backbone']()).built",
     )
     assert project.touched() == promised("A backbone")
 

@@ -3,18 +3,17 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from cxr import augment, metrics, paths, training
 from cxr.backend import keras, tf
+from cxr.keys import cache_key
 from cxr.paths import ROOT, Problem
 
 RECIPE = [
@@ -63,44 +62,29 @@ def digest(network):
     return hashlib.sha256(b"".join(weight.tobytes() for weight in network.get_weights())).hexdigest()
 
 
-def fit(learner, batches, start, epochs, callbacks):
+def by_resume(folder, epochs=6, patience=6, rate=0.02, callbacks=(), monitor="val_loss"):
+    """Train the small network, augmentation and dropout included; its `Resume`, and a hash over the weights."""
+    learner, batches, mode = small_learner(rate), small_batches(), "min" if monitor == "val_loss" else "max"
+    validation = (batches.pictures[..., None], batches.labels)
+    stop = keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True)
+    key = cache_key(training.settings("small", learner, batches, validation), epochs, patience, monitor)
+    resume = training.Resume(folder / key, stop)
     learner.fit(
-        batches.epochs(start, epochs),
+        batches.epochs(resume.start, epochs),
         steps_per_epoch=len(batches),
-        initial_epoch=start,
+        initial_epoch=resume.start,
         epochs=epochs,
-        validation_data=(batches.pictures[..., None], batches.labels),
-        callbacks=callbacks,
+        validation_data=validation,
+        callbacks=[stop, resume, *callbacks],
         shuffle=False,
         verbose=0,
     )
-
-
-def by_run(folder, epochs=6, patience=6, rate=0.02, callbacks=(), monitor="val_loss"):
-    """Train the small network, augmentation and dropout included, with `Run`; the run, and a hash over the weights."""
-    learner, batches = small_learner(rate), small_batches()
-    settings = training.settings("small", learner, batches, (batches.pictures[..., None], batches.labels))
-    with training.Run(learner, batches, settings, folder, epochs, patience, monitor) as run:
-        if run.start < epochs:
-            fit(learner, batches, run.start, epochs, [run, *callbacks])
-    return run, digest(learner)
-
-
-def by_resume(folder, epochs=6, patience=6, rate=0.02, callbacks=(), monitor="val_loss"):
-    """The same with an ``EarlyStopping`` of Keras and `Resume`."""
-    learner, mode = small_learner(rate), "min" if monitor == "val_loss" else "max"
-    stop = keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True)
-    resume = training.Resume(folder / "small", stop)
-    fit(learner, small_batches(), resume.start, epochs, [stop, resume, *callbacks])
     return resume, digest(learner)
-
-
-WAYS = {"run": by_run, "resume": by_resume}
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    return by_run(tmp_path_factory.mktemp("uninterrupted"))
+    return by_resume(tmp_path_factory.mktemp("uninterrupted"))
 
 
 def test_classes_weigh_the_same_and_batches_shuffle_by_seed_and_epoch():
@@ -124,32 +108,25 @@ def test_classes_weigh_the_same_and_batches_shuffle_by_seed_and_epoch():
 
 
 @pytest.mark.parametrize("monitor", ["val_loss", "val_auc"])
-def test_the_best_weights_are_kept_and_a_finished_training_does_nothing(tmp_path, monitor, capsys):
-    run, weights = by_run(tmp_path, rate=0.1, monitor=monitor)
+def test_the_best_weights_are_kept_and_a_finished_training_does_nothing(tmp_path, monitor):
+    run, weights = by_resume(tmp_path, rate=0.1, monitor=monitor)
     figures = [row[monitor] * (-1 if monitor == "val_loss" else 1) for row in run.rows]
     assert run.best_epoch == 1 + int(np.argmax(figures)) and len(run.rows) == 6
-    line = capsys.readouterr().out
-    assert re.fullmatch(r"\*[*.]{5}  epoch \d of 6 kept, validation (loss|auc) \d\.\d{4}\n", line)
-    measured = run.learner.evaluate(run.batches.pictures[..., None], run.batches.labels, verbose=0, return_dict=True)
+    films = small_batches()
+    measured = run.model.evaluate(films.pictures[..., None], films.labels, verbose=0, return_dict=True)
     assert measured[monitor[4:]] == pytest.approx(run.rows[run.best_epoch - 1][monitor], rel=1e-4)
-    again, same = by_run(tmp_path, rate=0.1, monitor=monitor)
-    assert capsys.readouterr().out == line and same == weights
-    assert (again.rows, again.seconds, again.start) == (run.rows, run.seconds, 6)
+    again, same = by_resume(tmp_path, rate=0.1, monitor=monitor)
+    assert same == weights and (again.rows, again.seconds, again.start) == (run.rows, run.seconds, 6)
     for change in ({"rate": 0.01}, {"epochs": 2}, {"patience": 2}):
-        assert by_run(tmp_path, **{"epochs": 1, "monitor": monitor, **change})[0].folder != run.folder
+        assert by_resume(tmp_path, **{"epochs": 1, "monitor": monitor, **change})[0].folder != run.folder
     assert len(list(tmp_path.iterdir())) == 4, "another setting has another checkpoint"
-
-
-def test_keras_own_early_stopping_and_resume_give_the_same_bits(tmp_path, uninterrupted):
-    resume, weights = by_resume(tmp_path)
-    assert weights == uninterrupted[1] and resume.rows == uninterrupted[0].rows
 
 
 KILLED = """
 import os, pathlib, signal, sys
 sys.path[:0] = ["notebooks", "tests"]
 import numpy as np
-way, where, moment, folder = sys.argv[1], sys.argv[2], float(sys.argv[3]), pathlib.Path(sys.argv[4])
+where, moment, folder = sys.argv[1], float(sys.argv[2]), pathlib.Path(sys.argv[3])
 import test_train
 from cxr import paths, training
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -173,39 +150,35 @@ if where == "savez":  # half of the bytes are there
             path.write_bytes(b"PK" + bytes(1000)); die()
         return real(path, **arrays)
     training.np.savez = patched
-test_train.WAYS[way](folder, callbacks=[Dies()])
+test_train.by_resume(folder, callbacks=[Dies()])
 """
 
 
-@pytest.mark.parametrize(
-    "way, where, moment",
-    [("run", "batch", 2.25), ("run", "savez", 2), ("resume", "batch", 3.5), ("resume", "replace", 1)],
-)
-def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(way, where, moment, tmp_path, uninterrupted):
+@pytest.mark.parametrize("where, moment", [("batch", 2.25), ("savez", 2), ("replace", 1)])
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_weights(where, moment, tmp_path, uninterrupted):
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, way, where, str(moment), str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", KILLED, where, str(moment), str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list(tmp_path.glob("*/.unfinished_*"))) == (where != "batch"), "the bytes it was writing"
     starts = []
     begin = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: starts.append(epoch))
-    run, weights = WAYS[way](tmp_path, callbacks=[begin])
+    run, weights = by_resume(tmp_path, callbacks=[begin])
     assert starts[0] == int(moment), "it lost a finished epoch"
     assert weights == uninterrupted[1] and run.rows == uninterrupted[0].rows
     assert sorted(path.name for path in run.folder.iterdir()) == ["even.npz", "odd.npz"]
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, uninterrupted):
-    run, _ = by_run(tmp_path)
+    run, _ = by_resume(tmp_path)
     newest = max(run.files, key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:5000])
-    again, weights = by_run(tmp_path)
+    again, weights = by_resume(tmp_path)
     assert weights == uninterrupted[1] and again.rows == run.rows and again.seconds != run.seconds
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_patience_ends_the_training_and_stays_ended(way, tmp_path):
-    (first, weights), (again, same) = (WAYS[way](tmp_path, epochs=30, patience=2, rate=0.3) for _ in range(2))
+def test_patience_ends_the_training_and_stays_ended(tmp_path):
+    (first, weights), (again, same) = (by_resume(tmp_path, epochs=30, patience=2, rate=0.3) for _ in range(2))
     assert len(first.rows) == first.stop.best_epoch + 3 < 30 and first.stop.stopped_epoch
     assert again.rows == first.rows and same == weights
 
@@ -221,7 +194,7 @@ def trainings(name="", old="", new=""):
         text = path.read_text(encoding="utf-8")
         assert old in text, old
         path.write_text(text.replace(old, new), encoding="utf-8")
-    test_train.by_run(folder, epochs=1)
+    test_train.by_resume(folder, epochs=1)
     return len(list(folder.iterdir()))
 found = [trainings(), trainings()]
 found.append(trainings("augment.py", "self.size / 3, self.size", "self.size / 3,  self.size"))
@@ -255,22 +228,34 @@ class Breaks(keras.callbacks.Callback):
 
 
 def test_a_loss_that_is_no_number_stops_with_the_best_weights_or_names_the_setting(tmp_path, capsys):
-    run, _ = by_run(tmp_path / "3", callbacks=[Breaks(3)])
-    assert len(run.rows) == 3 and all(np.isfinite(weight).all() for weight in run.learner.get_weights())
-    assert f"the weights of epoch {run.best_epoch} are kept" in capsys.readouterr().out
+    run, _ = by_resume(tmp_path / "3", callbacks=[Breaks(3)])
+    assert len(run.rows) == 3 and all(np.isfinite(weight).all() for weight in run.model.get_weights())
+    assert "the best weights are kept" in capsys.readouterr().out
     with pytest.raises(Problem, match="learning rate.*notebook to a tenth"):
-        by_run(tmp_path / "0", callbacks=[Breaks(0)])
+        by_resume(tmp_path / "0", callbacks=[Breaks(0)])
 
 
-def test_out_of_memory_names_a_smaller_batch(tmp_path):
+def test_train_says_which_epoch_is_kept_and_names_a_smaller_batch_where_memory_ends(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXR_CHECKPOINT_DIR", str(tmp_path))
+    batches = small_batches()
+    validation = (batches.pictures[..., None], batches.labels)
+    fixed = (lambda learner, steps: compiled(learner, 0.02)), batches, validation, []
+    network, run = training.train(small_network, *fixed, 3, 3, "small")
+    assert capsys.readouterr().out == f"small: epoch {run.best_epoch} of 3 kept, val_auc {run.stop.best:.4f}\n"
+    again, _ = training.train(small_network, *fixed, 3, 3, "small")
+    assert digest(again) == digest(network)
+
+    def full(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    monkeypatch.setattr(keras.Sequential, "fit", full)
     with pytest.raises(Problem, match="BATCH_SIZE to 8"):
-        with training.Run(compiled(small_network(), 0.1), small_batches(), {}, tmp_path, 2, 2):
-            raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+        training.train(small_network, *fixed, 4, 3, "small")
 
 
 def test_a_full_disk_costs_the_checkpoint_but_not_the_training(tmp_path, monkeypatch, capsys, uninterrupted):
     monkeypatch.setattr(paths.os, "fsync", lambda _: open(tmp_path / "nowhere" / "file"))
-    _, weights = by_run(tmp_path)
+    _, weights = by_resume(tmp_path)
     assert "can't be written (No such file" in capsys.readouterr().out and weights == uninterrupted[1]
     (tmp_path / "file").touch()
     with pytest.raises(Problem, match="CXR_CHECKPOINT_DIR"):
@@ -308,19 +293,17 @@ def test_two_devices_give_the_loss_curve_of_one(tmp_path):
     np.testing.assert_allclose(two, one, rtol=0.02)
 
 
-def test_seed_facts_are_those_of_scikit_learn_by_kind_of_draw(tmp_path):
-    run, _ = by_run(tmp_path, epochs=2)
-    y_true, conflicting = np.array([0, 0, 1, 1]), np.array([False, True, True, False])
+def test_seed_facts_are_those_of_scikit_learn_by_kind_of_version(tmp_path):
+    run, _ = by_resume(tmp_path, epochs=2)
+    pictures, y_true = np.zeros((4, 24, 24), np.uint8), np.array([0, 0, 1, 1])
+    judged = training.Validation(pictures, pictures, y_true, {"stress_draws": 2, "swap_draws": 1})
+    judged.kinds = ["plain", "stress", "stress", "conflict"]
     y_score = np.array([[0.1, 0.2, 0.8, 0.9], [0.1, 0.7, 0.6, 0.9], [0.3, 0.2, 0.1, 0.9], [0.9, 0.1, 0.8, 0.2]])
-    kinds, held_out = ["plain", "stress", "stress", "conflict"], np.array([[0.1, 0.2, 0.8, 0.9], [0.9, 0.2, 0.8, 0.1]])
-    facts = training.seed_facts(small_network(), run, y_true, y_score, kinds, conflicting, held_out)
-    assert facts["conflict_auc"] == 0.5 and "swap_auc" not in facts and facts["heldout_auc"] == (1 + 0.25) / 2
-    assert facts["bias_conflicting_auc"] == 0.25  # of 0.7 and 0.2 against 0.6 and 0.1, one pair of four is in order
+    facts = training.seed_facts(3, (small_network(), run), judged, y_score)
+    assert facts["conflict_auc"] == 0.5 and "swap_auc" not in facts and facts["seed"] == 3
     assert facts["val_auc"] == 1 and facts["val_accuracy"] == 1 and facts["epochs"] == 2
     stressed = metrics.measure(np.tile(y_true, 2), y_score[1:3].ravel(), facts["threshold"])
     assert facts["stress_auc"] == stressed["auc"] and facts["stress_specificity"] == stressed["specificity"]
-    table = pd.DataFrame({"seed": [0, 1, 2, 3], "auc": [0.99, 0.95, 0.98, 0.97]})
-    assert [training.median_seed(own, "auc") for own in (table, table[1:])] == [3, 3]
 
 
 def test_validation_has_its_films_first_and_judges_an_epoch_by_one_of_each_kind():

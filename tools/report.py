@@ -21,7 +21,7 @@ NAMES = {"accuracy": "accuracy", "auc": "AUC", "sensitivity": "sensitivity", "sp
 NAMES |= {"average_precision": "average precision", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
 RESULTS = {"metrics": "05_metrics", "run": "04_run", "audit": "02_audit", "explained": "06_explain"}
 RESULTS |= {"moved": "07_metrics", "subtypes": "08_metrics", "gate": "09_gate", "away": "10_external"}
-RESULTS |= {"augmentation": "03_augmentation"}
+RESULTS |= {"augmentation": "03_augmentation", "first": "01_first_cnn"}
 
 
 class Missing(StrictUndefined):
@@ -53,12 +53,11 @@ def figures() -> dict:
     found = {name: step.read(f"{file}.json") for name, file in RESULTS.items()}
     if step.dataset.get("sample"):
         raise Problem(f"{display_path(results_dir())}/ is of the sample: run the notebooks on all X-rays first.")
-    own, plain, table = (step.read(f"04_{name}.csv") for name in ("seeds", "plain_seeds", "ablation"))
-    rows = table.groupby("row", sort=False).mean(numeric_only=True).assign(seeds=table.groupby("row").size())
+    own, plain = (step.read(f"04_{name}.csv") for name in ("seeds", "plain_seeds"))
     seed, data_set = found["run"]["kept_seed"], found["metrics"]["data_set"]
-    found |= {"own_seeds": own, "plain_seeds": plain, "rows": rows.reset_index().to_dict("records")}
+    found |= {"own_seeds": own, "plain_seeds": plain, "notebooks": titles()}
+    found["robustness"] = step.read("A3_robustness.csv").to_dict("records")
     found |= {name: seeds.set_index("seed").loc[seed] for name, seeds in (("kept", own), ("plain_kept", plain))}
-    found |= {"epochs": " or ".join(map(str, sorted(table.epochs.unique()))), "notebooks": titles()}
     run, resamples = found["run"], f"{found['metrics']['resamples']:,} resamples"
     found["thresholds_how"] = (
         f"on validation, as it is, under {run['stress_draws']} draws of stress and with the lungs in "

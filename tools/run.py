@@ -25,8 +25,8 @@ SAMPLE = {  # parameters on the sample: quick, and still more than one seed
     "03": {"LUNG_EPOCHS": 3, "STRESS_DRAWS": 2, "SWAP_DRAWS": 1},
     "04": {"SEEDS": 2, "EPOCHS": 10, "PATIENCE": 10},
     "05": {"BODIES": 10, "RESAMPLES": 500},
-    "07": {"SEEDS": 1, "BACKBONES": "MobileNetV2 0.35", "TUNING_EPOCHS": 2, "RESAMPLES": 500},
-    "08": {"SEEDS": 1, "TUNING_EPOCHS": 2, "RESAMPLES": 500},
+    "07": {"SEEDS": 1, "WIDTH": 0.35, "TUNING_EPOCHS": 2, "RESAMPLES": 500},
+    "08": {"SEEDS": 1, "RESAMPLES": 500},
 }
 SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KERNEL = {  # this very Python, whatever kernels are installed, with figures in the notebook

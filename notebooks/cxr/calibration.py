@@ -1,4 +1,4 @@
-"""How far a score can be taken at its word: calibration, and predictive values at another prevalence.
+"""How far a score can be taken at its word: calibration, and at another prevalence.
 
 `y_true` (1 is pneumonia) and `y_score` have shape (images,), `times` comes from `metrics.resample`.
 """
@@ -111,22 +111,3 @@ def measure(y_true, y_score, times: np.ndarray | None = None, bins: int = 10) ->
         return found
     drawn = pd.DataFrame([figures(weight) for weight in times])
     return found | {"intervals_95": {name: metrics.interval(drawn[name]) for name in drawn if name != "ece"}}
-
-
-def predictive_values_by_prevalence(y_true, y_score, thresholds: dict, prevalences, times) -> pd.DataFrame:
-    """PPV and NPV by Bayes, with 95% intervals: a row a use (a key of `thresholds`) and share of ill patients."""
-    rows = []
-    for use, threshold in thresholds.items():
-        own, drawn = (f(y_true, y_score, threshold, *t) for f, t in ((metrics.measure, ()), (metrics.spread, (times,))))
-        for share in prevalences:
-            row = {"use": use} | {name: own[name] for name in ("threshold", "sensitivity", "specificity")}
-            row["prevalence"] = share
-            for figures, ends in ((own, [""]), (drawn, ["_low", "_high"])):
-                ill, well = figures["sensitivity"] * share, figures["specificity"] * (1 - share)
-                for name, true, false in (("ppv", ill, 1 - share - well), ("npv", well, share - ill)):
-                    value = true / np.maximum(true + false, 1e-12)  # 0 where nothing is called so
-                    found = [float(value)] if len(ends) == 1 else metrics.interval(value)
-                    row |= dict(zip((f"{name}{end}" for end in ends), found))
-            rows.append(row)
-    columns = "use threshold sensitivity specificity prevalence ppv ppv_low ppv_high npv npv_low npv_high".split()
-    return pd.DataFrame(rows)[columns]

@@ -13,7 +13,6 @@ from sklearn import metrics
 from .paths import Problem
 
 NAMES = "accuracy balanced_accuracy auc average_precision sensitivity specificity ppv npv f1 mcc".split()
-OVER_CLASSES = "accuracy balanced_accuracy macro_f1 macro_auc kappa".split()  # one number for all classes together
 COUNTS = ["true_negatives", "false_positives", "false_negatives", "true_positives"]
 
 
@@ -126,12 +125,11 @@ def _by_score(label: np.ndarray, score: np.ndarray, times: np.ndarray) -> list[n
     return [np.add.reduceat((times * (label == c))[:, order], ties, axis=1) for c in (0, 1)]
 
 
-def spread(y_true, y_score, threshold, times: np.ndarray) -> dict[str, np.ndarray]:
-    """The figures of `NAMES` in every resample; `threshold` is a number, or one for each (`youden_thresholds`)."""
+def spread(y_true, y_score, threshold: float, times: np.ndarray) -> dict[str, np.ndarray]:
+    """The figures of `NAMES` in every resample."""
     y_true, y_score = checked(y_true, y_score)
-    called = y_score >= np.reshape(threshold, (-1, 1))  # (1, images) or (resamples, images)
-    there = [(y_true == truth) & (called == answer) for truth in (0, 1) for answer in (0, 1)]
-    counts = [times @ images[0] if len(images) == 1 else (times * images).sum(axis=1) for images in there]
+    called = y_score >= threshold
+    counts = [times @ ((y_true == truth) & (called == answer)) for truth in (0, 1) for answer in (0, 1)]
     healthy, ill = _by_score(y_true, y_score, times)
     healthy_above, ill_above = healthy.cumsum(axis=1), ill.cumsum(axis=1)  # at a score or higher
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -143,38 +141,16 @@ def spread(y_true, y_score, threshold, times: np.ndarray) -> dict[str, np.ndarra
     return {name: np.nan_to_num(found[name]) for name in NAMES}
 
 
-def intervals(y_true, y_score, threshold, times: np.ndarray) -> dict[str, list[float]]:
+def intervals(y_true, y_score, threshold: float, times: np.ndarray) -> dict[str, list[float]]:
     """The 95% `interval` of each of `NAMES` over resamples."""
     return {name: interval(values) for name, values in spread(y_true, y_score, threshold, times).items()}
 
 
-def youden_thresholds(y_true, y_score, times: np.ndarray) -> np.ndarray:
-    """`youden_threshold` of every resample, (resamples,): for intervals that know how the threshold was chosen."""
-    y_true, y_score = checked(y_true, y_score)
-    scores = np.append(np.unique(y_score)[::-1], 0.0)  # the highest first; below the last one, 0
-    chosen = []
-    for part in np.array_split(times, 1 + len(times) // 100):
-        healthy, ill = _by_score(y_true, y_score, part)
-        above = [count.cumsum(axis=1) / np.maximum(count.sum(axis=1, keepdims=True), 1) for count in (healthy, ill)]
-        at = np.argmax(above[1] - above[0], axis=1)
-        later = (healthy + ill > 0) & (np.arange(len(scores) - 1) > at[:, None])  # lower scores in this resample
-        below = np.where(later.any(axis=1), later.argmax(axis=1), len(scores) - 1)
-        chosen.append((scores[at] + scores[below]) / 2)
-    return np.concatenate(chosen)
-
-
-def with_bounds(y_true, y_score, threshold: float, times: np.ndarray, figures=("accuracy", "auc")) -> dict:
-    """Some `figures` of `measure` with their 95% intervals: ``auc``, ``auc_low``, ``auc_high``, ..."""
-    values, bounds = measure(y_true, y_score, threshold), intervals(y_true, y_score, threshold, times)
-    rows = [dict(zip((name, f"{name}_low", f"{name}_high"), (values[name], *bounds[name]))) for name in figures]
-    return {name: value for row in rows for name, value in row.items()}
-
-
-def mean_with(values, times: np.ndarray, over=None) -> dict[str, float]:
-    """The ``mean`` of `values` (images,) and its 95% interval, ``low`` to ``high``; divided by the mean of `over`."""
-    values, below = np.asarray(values, float), np.ones(len(values)) if over is None else np.asarray(over, float)
-    low, high = interval(times @ values / (times @ below))
-    return {"mean": float(values.sum() / below.sum()), "low": low, "high": high}
+def mean_with(values, times: np.ndarray) -> dict[str, float]:
+    """The ``mean`` of `values` (images,) and its 95% interval, ``low`` to ``high``."""
+    values = np.asarray(values, float)
+    low, high = interval(times @ values / times.sum(axis=1))
+    return {"mean": float(values.mean()), "low": low, "high": high}
 
 
 def bands(y_true, y_score, times: np.ndarray, points: int = 101) -> pd.DataFrame:
@@ -294,82 +270,6 @@ def class_codes(table: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     return name.map(names.index).to_numpy(), names
 
 
-def measure_multiclass(y_true, y_score, names: list[str]) -> dict:
-    """`OVER_CLASSES`, and ``f1``, ``auc`` (against the rest), ``recall``, ``precision`` by class name.
-
-    The most probable class is called. ``balanced_accuracy`` is the mean recall, ``kappa`` is Cohen's.
-    """
-    y_true, y_score = checked(y_true, y_score)
-    called, every = y_score.argmax(axis=1), range(len(names))
-    areas = [metrics.roc_auc_score(y_true == k, y_score[:, k]) for k in every]
-    precision, recall, f1, _ = metrics.precision_recall_fscore_support(y_true, called, labels=every, zero_division=0)
-    figures = {
-        "accuracy": float((called == y_true).mean()),
-        "balanced_accuracy": float(recall.mean()),
-        "macro_f1": float(f1.mean()),
-        "macro_auc": float(np.mean(areas)),
-        "kappa": float(metrics.cohen_kappa_score(y_true, called)),
-    }
-    by_class = {"f1": f1, "auc": areas, "recall": recall, "precision": precision}
-    return figures | {name: dict(zip(names, map(float, values))) for name, values in by_class.items()}
-
-
-def ill_auc(y_true, y_score) -> float:
-    """Among films that are not normal, class 2 against class 1: AUC of its share; NaN but for three classes."""
-    y_true, y_score = checked(y_true, y_score)
-    if y_score.shape[1] != 3:
-        return float("nan")
-    ill = y_true > 0
-    share = (y_score[ill, 2] + 1e-9) / (y_score[ill, 1:].sum(axis=1) + 2e-9)
-    return auc(y_true[ill] == 2, share)
-
-
-def by_kind_multiclass(y_true, y_score, kinds: list[str], names: list[str]) -> dict[str, float]:
-    """``plain_macro_auc``, ``plain_ill_auc`` and so on, by kind of draw; `y_score` is (draws, images, classes)."""
-    found = {}
-    for kind in dict.fromkeys(kinds):
-        own = y_score[np.array(kinds) == kind]
-        truth, score = np.tile(y_true, len(own)), np.concatenate(own)
-        found[f"{kind}_macro_auc"] = measure_multiclass(truth, score, names)["macro_auc"]
-        found[f"{kind}_ill_auc"] = ill_auc(truth, score)
-    return found
-
-
-def intervals_multiclass(y_true, y_score, times: np.ndarray) -> dict[str, list[float]]:
-    """95% intervals of the first four of `OVER_CLASSES`; `times` must be drawn with the classes as labels."""
-    y_true, y_score = checked(y_true, y_score)
-    called, every = y_score.argmax(axis=1), range(y_score.shape[1])
-    right, there, so_called = (
-        np.stack([times @ images for images in rows])
-        for rows in zip(*(((y_true == k) & (called == k), y_true == k, called == k) for k in every))
-    )
-    values = {
-        "accuracy": right.sum(axis=0) / there.sum(axis=0),
-        "balanced_accuracy": (right / there).mean(axis=0),
-        "macro_f1": (2 * right / (there + so_called)).mean(axis=0),
-        "macro_auc": np.mean([spread(y_true == k, y_score[:, k], 0.5, times)["auc"] for k in every], axis=0),
-    }
-    return {name: interval(value) for name, value in values.items()}
-
-
-def seeds_multiclass(y_true, scores: list[np.ndarray], names: list[str], times: np.ndarray) -> dict:
-    """``mean``, ``sd`` and ``each`` of `OVER_CLASSES` over seeds; ``kept`` (seed 0) with intervals; ``ensemble``."""
-    measured = [measure_multiclass(y_true, own, names) for own in scores]
-    each = pd.DataFrame(measured)[OVER_CLASSES].astype(float)
-    return {
-        **{"mean": each.mean().to_dict(), "sd": or_none(each.std()), "each": each.to_dict("records"), "kept_seed": 0},
-        **{"intervals_95": intervals_multiclass(y_true, scores[0], times), "kept": measured[0]},
-        "ensemble": measure_multiclass(y_true, np.mean(scores, axis=0), names),
-    }
-
-
-def confusion_multiclass(y_true, y_score, names: list[str]) -> pd.DataFrame:
-    """Images by class (rows) and by the class that is called (columns)."""
-    y_true, y_score = checked(y_true, y_score)
-    counts = metrics.confusion_matrix(y_true, y_score.argmax(axis=1), labels=range(len(names)))
-    return pd.DataFrame(counts, index=pd.Index(names, name="label"), columns=names)
-
-
 def predict(network, pictures: np.ndarray, batch_size: int = 128) -> np.ndarray:
     """Scores of uint8 `pictures` (images, size, size) to six decimals; (images, outputs) where there are several."""
     found = network.predict(pictures[..., None], batch_size=batch_size, verbose=0).astype(float).round(6)
@@ -385,12 +285,6 @@ def or_none(values: pd.DataFrame | pd.Series) -> list[dict] | dict:
 def with_interval(value: float, interval: list[float]) -> str:
     """``0.931 (0.911 to 0.950)``."""
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
-
-def among(table: pd.DataFrame, figure: str) -> list[str]:
-    """`with_interval` down a table with the columns `figure`, ``..._low`` and ``..._high``; empty where it is NaN."""
-    rows = table[[figure, f"{figure}_low", f"{figure}_high"]].to_numpy()
-    return [with_interval(value, bounds) if value == value else "" for value, *bounds in rows]
 
 
 def plus_minus(mean: float, deviation: float | None) -> str:

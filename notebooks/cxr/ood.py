@@ -16,11 +16,10 @@ from sklearn.model_selection import GroupKFold
 
 from . import backbones, lungs
 from .backend import keras
-from .paths import Problem
 from .training import save_checked
 
 layers = keras.layers
-TRUNK, READ = "MobileNetV2", ("block_10_expand_relu", "block_13_expand_relu")  # the network, and its layers
+READ = "block_10_expand_relu", "block_13_expand_relu"  # layers of MobileNetV2
 BLUR = 1.0  # pixels: standard deviation of the low-pass, so that scanner and file format count less
 REMEDIES = {
     "is inverted: bone must be white": lambda p: 255 - p,
@@ -39,19 +38,15 @@ STRANGE = "is not like the frontal chest X-rays that the network was trained on"
 def describer(size: int, earlier: Path | None = None) -> keras.Model:
     """What describes a film: from (films, size, size, 1), 0 to 255, to (films, features).
 
-    The weights are ImageNet's in half precision: those of an `earlier` gate, else what `backbones.pretrained` finds.
+    The weights are ImageNet's in half precision: those of an `earlier` gate, else what `backbones.weights` finds.
     """
-    base = backbones.raw(TRUNK, size)
+    known = None if earlier else backbones.weights()
+    base = keras.applications.MobileNetV2((size, size, 3), include_top=False, weights=known)
     found = [layers.GlobalAveragePooling2D()(base.get_layer(name).output) for name in READ]
     trunk = keras.Model(base.input, layers.Concatenate()(found), name="trunk")
     if earlier:
-        weights = keras.models.load_model(earlier, compile=False).get_layer("trunk").get_weights()
-    else:
-        known, why = backbones.pretrained(TRUNK, size)
-        if known is None:
-            raise Problem(f"{TRUNK}'s weights {why}: take results/09_gate.keras again, or set KERAS_WEIGHTS_DIR.")
-        backbones.take_weights(base, known)
-        weights = trunk.get_weights()
+        trunk.set_weights(keras.models.load_model(earlier, compile=False).get_layer("trunk").get_weights())
+    weights = trunk.get_weights()
     trunk.set_weights([value.astype("float16").astype("float32") for value in weights])
     kernel = np.exp(-(np.arange(-3, 4) ** 2) / (2 * BLUR**2))
     kernel = np.outer(kernel, kernel) / kernel.sum() ** 2

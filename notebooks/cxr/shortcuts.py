@@ -51,17 +51,6 @@ def clue_probabilities(train_facts: pd.DataFrame, train_code, facts: pd.DataFram
     return model.fit(train_facts, np.asarray(train_code, int)).predict_proba(facts)
 
 
-def bias_conflicting(train_facts: pd.DataFrame, train_label, facts: pd.DataFrame, label, seed: int = 0) -> np.ndarray:
-    """Which films (bool) have clues that point to the wrong class: the more misleading half of each class.
-
-    A network that lives on the clues does badly on these (Nam et al. 2020, "Learning from failure").
-    """
-    label = np.asarray(label, int)
-    score = clue_probabilities(train_facts, train_label, facts, seed)[:, 1]
-    half = np.array([np.median(score[label == c]) if (label == c).any() else np.nan for c in (0, 1)])[label]
-    return np.where(label == 0, score >= half, score <= half)
-
-
 # --- groups of films -------------------------------------------------------------------------------------------
 
 

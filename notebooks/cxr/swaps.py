@@ -85,6 +85,17 @@ def answers(networks: list, pictures, masks, bodies, exchange=corruptions.transp
     return np.array(scores).transpose(2, 1, 0).reshape(len(pictures), -1)
 
 
+def log_odds(opened, name: str, exchange, networks: dict, masks, owners, bodies) -> dict[str, np.ndarray]:
+    """Log-odds by each of the `networks` for the lungs of `owners` in each of the `bodies`, shape (lungs, bodies).
+
+    `opened` is the test folder (`data.Dataset.test`), which keeps the answers under `name`.
+    """
+    asked = [*networks.values()], opened.pictures, masks, bodies, exchange
+    said = opened.answers(name, lambda: answers(*asked), *asked, answers)
+    said = said[owners.index].reshape(len(owners), len(networks), -1)
+    return dict(zip(networks, calibration.logit(said).swapaxes(0, 1)))
+
+
 def _even(times: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Weights that add up to 1, half for each label."""
     return 0.5 * times / np.bincount(label, times)[label]

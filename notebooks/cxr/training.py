@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from sklearn.utils.class_weight import compute_sample_weight
 
 from . import augment, corruptions, export, metrics
@@ -114,6 +113,10 @@ class Resume(keras.callbacks.Callback):
     def start(self) -> int:
         return len(self.rows)
 
+    @property
+    def best_epoch(self) -> int:
+        return self.stop.best_epoch + 1  # epochs count from 1
+
     def restore(self, model) -> None:
         """Give `model`, its optimizer and `stop` the state they had after the last finished epoch."""
         with model.distribute_strategy.scope():
@@ -139,6 +142,13 @@ class Resume(keras.callbacks.Callback):
         self.began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        if not np.isfinite([logs["loss"], logs.get("val_loss", 0.0)]).all():
+            if not self.rows:
+                why = "The loss is not a number from the first epoch on"
+                raise Problem(f"{why}: set the learning rate in the settings of the notebook to a tenth.")
+            self.model.stop_training = True
+            print(f"Epoch {epoch + 1}: the loss is not a number any more; training stops, the best weights are kept.")
+            return
         self.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})
         self.seconds.append(round(time.perf_counter() - self.began, 2))
         seen = {name: getattr(self.stop, name, None) for name in ("wait", "stopped_epoch", "best", "best_epoch")}
@@ -165,60 +175,6 @@ def _read(path: Path) -> tuple[dict, dict] | None:
 
 def _values(variables) -> list[np.ndarray]:
     return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-
-
-class Run(Resume):
-    """`Resume` with its own early stopping, a line of marks (``*``: a better epoch), and words for what goes wrong.
-
-    A context and a callback, see `train`. In the end `learner` has the weights of its best epoch: lowest ``val_loss``,
-    or highest `monitor`. It stops after `patience` epochs without a better one.
-    """
-
-    def __init__(self, learner, batches, settings, folder, epochs, patience, monitor="val_loss"):
-        mode = "min" if monitor == "val_loss" else "max"
-        stop = keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True)
-        super().__init__(Path(folder) / cache_key(settings, epochs, patience, monitor), stop)
-        self.learner, self.batches, self.epochs = learner, batches, epochs
-        stop.set_model(learner)
-        stop.on_train_begin()
-
-    @property
-    def start(self) -> int:
-        return self.epochs if self.stop.stopped_epoch else len(self.rows)
-
-    @property
-    def best_epoch(self) -> int:
-        return self.stop.best_epoch + 1  # epochs count from 1
-
-    def __enter__(self):
-        self.restore(self.learner)
-        sign = -1 if self.stop.monitor == "val_loss" else 1
-        found = [sign * row[self.stop.monitor] for row in self.rows]
-        print("".join(".*"[not i or value > max(found[:i])] for i, value in enumerate(found)), end="", flush=True)
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if kind and issubclass(kind, tf.errors.ResourceExhaustedError):
-            why, half = f"The memory does not hold {self.batches.size} images a step", max(1, self.batches.size // 2)
-            raise Problem(f"{why}: set BATCH_SIZE to {half} in the parameters of the notebook.") from None
-        if kind:
-            return
-        if not self.rows:
-            why = "The loss is not a number from the first epoch on"
-            raise Problem(f"{why}: set the learning rate in the parameters of the notebook to a tenth.")
-        self.learner.set_weights(self.stop.best_weights)
-        what = self.stop.monitor.replace("val_", "validation ")
-        print(f"  epoch {self.best_epoch} of {len(self.rows)} kept, {what} {self.stop.best:.4f}", flush=True)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not np.isfinite([logs["loss"], logs["val_loss"]]).all():
-            self.model.stop_training = True
-            kept = f"the weights of epoch {self.best_epoch} are kept"
-            print(f"epoch {epoch + 1}: the loss is not a number any more; training stops, and {kept}.")
-            return
-        self.stop.on_epoch_end(epoch, logs)
-        print("*" if self.stop.best_epoch == epoch else ".", end="", flush=True)
-        super().on_epoch_end(epoch, logs)
 
 
 @contextmanager
@@ -266,23 +222,35 @@ def settings(name: str, learner: keras.Model, batches: Batches, validation: tupl
     }
 
 
-def train(build, compile, batches, validation, recipe, epochs, patience, name, monitor="val_loss") -> tuple:
-    """One training from its first weights to its best ones: the network, and its `Run`.
+def checkpoint_folder(name, learner, batches, validation, epochs: int, patience: int, monitor: str) -> Path:
+    """Where `Resume` keeps the checkpoint of this training, and of no other: its name is made of `settings`."""
+    key = cache_key(settings(name, learner, batches, validation), epochs, patience, monitor)
+    return Path(checkpoint_dir()) / key
+
+
+def train(build, compile, batches, validation, recipe, epochs, patience, name, monitor="val_auc") -> tuple:
+    """One training from its first weights to its best ones: the network, and its `Resume`.
 
     ``build()`` returns the network; ``compile(learner, steps)`` compiles what is trained, for so many steps in all;
     `validation` is (pictures with a channel, targets); the seed of `batches` is that of weights and augmentation, too.
+    The best epoch has the highest `monitor`, or the lowest where it is a loss; `patience` is as in ``EarlyStopping``.
     """
     with fresh(batches.seed):
         network = build()
         learner = behind(recipe, network, batches.seed)
         compile(learner, len(batches) * epochs)
-    kept = settings(name, learner, batches, validation)
-    with Run(learner, batches, kept, checkpoint_dir(), epochs, patience, monitor) as run:
-        if run.start < epochs:
-            span = {"initial_epoch": run.start, "epochs": epochs, "steps_per_epoch": len(batches), "shuffle": False}
-            checks = {"validation_data": validation, "validation_batch_size": 128}
-            learner.fit(batches.epochs(run.start, epochs), **span, **checks, verbose=0, callbacks=[run])
-    return network, run
+    mode = "min" if monitor.endswith("loss") else "max"
+    stop = keras.callbacks.EarlyStopping(monitor, mode=mode, patience=patience, restore_best_weights=True)
+    resume = Resume(checkpoint_folder(name, learner, batches, validation, epochs, patience, monitor), stop)
+    span = {"initial_epoch": resume.start, "epochs": epochs, "steps_per_epoch": len(batches), "shuffle": False}
+    checks = {"validation_data": validation, "validation_batch_size": 128, "callbacks": [stop, resume]}
+    try:
+        learner.fit(batches.epochs(resume.start, epochs), **span, **checks, verbose=0)
+    except tf.errors.ResourceExhaustedError:
+        why, half = f"The memory does not hold {batches.size} images a step", max(1, batches.size // 2)
+        raise Problem(f"{why}: set BATCH_SIZE to {half} in the settings of the notebook.") from None
+    print(f"{name}: epoch {resume.best_epoch} of {resume.start} kept, {monitor} {stop.best:.4f}", flush=True)
+    return network, resume
 
 
 def scheduled(peak: float, loss: str) -> Callable[[keras.Model, int], None]:
@@ -323,56 +291,35 @@ def weights_sha256(network: keras.Model) -> str:
     return hashlib.sha256(b"".join(value.tobytes() for value in _values(network.weights))).hexdigest()
 
 
-def seed_facts(network, run: Run, y_true, y_score, kinds, conflicting, held_out=None, threshold_on=()) -> dict:
+def seed_facts(seed: int, trained: tuple, judged: Validation, y_score: np.ndarray) -> dict:
     """What a training reached on validation: one row of ``04_seeds.csv``.
 
-    `y_score` has shape (draws, images), `kinds` a name a draw, first ``plain``; `conflicting` are images whose clues
-    point to the wrong class; `held_out` has shape (changes, images). Youden's J is taken on `threshold_on`, or all.
+    `trained` comes from `train`; `y_score`, of shape (versions, images), is what its network says of the films of
+    `judged`. The threshold is that of Youden's J on all versions.
     """
-    among = np.isin(kinds, list(threshold_on or kinds))
-    threshold = metrics.youden_threshold(np.tile(y_true, among.sum()), y_score[among].ravel())
+    (network, run), y_true, kinds = trained, judged.label, np.array(judged.kinds)
+    threshold = metrics.youden_threshold(np.tile(y_true, len(kinds)), y_score.ravel())
     plain = metrics.measure(y_true, y_score[0], threshold)
-    under_stress = y_score[np.array(kinds) == "stress"]
+    under_stress = y_score[kinds == "stress"]
     stressed = metrics.measure(np.tile(y_true, len(under_stress)), under_stress.ravel(), threshold)
-    misled = metrics.auc(np.tile(y_true[conflicting], len(under_stress)), under_stress[:, conflicting].ravel())
-    by_kind = metrics.auc_by_kind(y_true, y_score, kinds)
-    other = {f"{kind}_auc": by_kind[kind] for kind in ("swap", "conflict") if kind in by_kind}
-    unseen = {} if held_out is None else {"heldout_auc": float(np.mean([metrics.auc(y_true, own) for own in held_out]))}
+    by_kind = metrics.auc_by_kind(y_true, y_score, judged.kinds)
     return {
-        "seed": run.batches.seed,
-        **{f"val_{name}": plain[name] for name in ("auc", "accuracy")},
+        "seed": seed,
+        **{f"val_{name}": plain[name] for name in ("auc", "accuracy", "sensitivity", "specificity")},
         **{f"stress_{name}": stressed[name] for name in ("auc", "accuracy", "sensitivity", "specificity")},
-        **{**other, "bias_conflicting_auc": misled, **unseen, "threshold": threshold},
-        **{"epochs": len(run.rows), "best_epoch": run.best_epoch, "weights_sha256": weights_sha256(network)},
+        **{f"{kind}_auc": by_kind[kind] for kind in ("swap", "conflict") if kind in by_kind},
+        "threshold": threshold,
+        **{"epochs": run.start, "best_epoch": run.best_epoch, "weights_sha256": weights_sha256(network)},
     }
 
 
-def timing(runs: dict[str, Run]) -> dict:
+def timing(runs: dict[str, Resume]) -> dict:
     """How long trainings took, and on what: for the reader alone, since no other notebook reads it."""
     return {
         "device": devices()[1],
         "seconds": {name: round(sum(run.seconds)) for name, run in runs.items()},
         "seconds_an_epoch": {name: round(float(np.median(run.seconds)), 1) for name, run in runs.items()},
     }
-
-
-def median_seed(seeds: pd.DataFrame, figure: str) -> int:
-    """The ``seed`` whose `figure` is in the middle; of an even number, the lower one of the two in the middle."""
-    return int(seeds.sort_values(figure).seed.iloc[(len(seeds) - 1) // 2])
-
-
-def noise_between(y_true, y_score, times: np.ndarray) -> tuple[float, float]:
-    """Standard deviation of the AUCs of networks, and that due to the choice of patients alone.
-
-    `y_score` has shape (networks, draws, images), `times` comes from `metrics.resample`. Where the first is not well
-    above the second, the networks can't be ranked by AUC.
-    """
-    y_true, times = (np.tile(part, len(y_score[0])) for part in (y_true, times))
-    resampled = np.array([metrics.spread(y_true, own.ravel(), 0.5, times)["auc"] for own in y_score])
-    found = np.array([metrics.auc(y_true, own.ravel()) for own in y_score])
-    moved = resampled - resampled.mean(axis=0) - (found - found.mean())[:, None]
-    more = len(found) / max(1, len(found) - 1)  # as for the deviation of a sample
-    return float(np.sqrt(found.var() * more)), float(np.sqrt((moved**2).mean() * more))
 
 
 def members(ensemble: keras.Model) -> list[keras.Model]:

@@ -4,6 +4,6 @@
 
 from .elsewhere import verdicts
 from .evaluation import confusion, reliability, same_lungs, swap
-from .heatmaps import heat, passage
-from .networks import ablation, by_class, curves, seed_points, sizes_and_scores
+from .heatmaps import heat
+from .networks import seed_points
 from .style import BLUE, BY_LABEL, GRAY, GREEN, VERMILION, grid, outline, use_style

@@ -74,15 +74,3 @@ def name_rows(axis: Axes, names, above: float = 0.5, below: float = 0.5) -> None
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 1 + below, -above)
     axis.tick_params(axis="y", length=0)
-
-
-def intervals(axis: Axes, value, low, high, color, line, width: float = 2, size: float = 45) -> None:
-    """A dot for each value, one a row, on a line from its low to its high bound; a row of NaN stays empty."""
-    axis.hlines(range(len(value)), low, high, color=line, linewidth=width, capstyle="round")
-    axis.scatter(value, range(len(value)), color=color, s=size, zorder=3)
-
-
-def say(axis: Axes, text: str, x: float, y: float, away=(9, -4), **style) -> None:
-    """Text beside the mark at x and y, `away` from it by so many points; nothing where x is NaN."""
-    if x == x:
-        axis.annotate(text, (x, y), away, textcoords="offset points", **{"fontsize": 9} | style)
