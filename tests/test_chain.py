@@ -185,26 +185,6 @@ def test_an_artifact_of_an_earlier_run_is_in_the_lineage_also_where_it_is_not_th
         step.path("02_out.csv")
 
 
-KEPT = ["the same", "edited", "other images", "other input", "no record", "other code", "other settings"]
-
-
-@pytest.mark.parametrize("case", KEPT)
-def test_a_costly_table_is_taken_over_from_the_same_code_images_and_inputs_alone(four, case):
-    if case == "edited":
-        (four / "02_out.csv").write_text("value\n9\n")
-    if case == "other input":
-        run("01", content="2")
-    if case == "no record":
-        (four / "02_lineage.json").unlink()
-    step = Step("02_explore")
-    step.read("01_out.csv")
-    step.dataset = {**DATASET, "name": "other"} if case == "other images" else DATASET
-    step.code = "another" if case == "other code" else step.code
-    columns = {"value": "2" if case == "other settings" else "1"}
-    found = step.keep("02_out.csv", **columns)
-    assert (found is not None) == (case == "the same") == ("02_out.csv" in step.writes)
-
-
 PROGRAM = {
     "a": '"""A."""\nfrom . import b, plots\nfrom .chain import Step\n\n\n'
     'def f(x):\n    """F."""\n    return b.g(x)  # why\n',

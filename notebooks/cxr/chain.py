@@ -74,9 +74,9 @@ def file_sha256(path: Path) -> str:
     return _sha256(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
 
 
-def load_table(path: Path, *text: str) -> pd.DataFrame:
-    """A CSV as it was written: empty text stays empty text, and the columns of `TEXT` and `text` are text."""
-    return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys((*TEXT, *text), str))
+def load_table(path: Path) -> pd.DataFrame:
+    """A CSV as it was written: empty text stays empty text, and the columns of `TEXT` are text."""
+    return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXT, str))
 
 
 def record(number: str) -> dict:
@@ -136,18 +136,6 @@ class Step:
         """An earlier step's ``.csv`` as a DataFrame, or ``.json`` as a dict."""
         path = self.path(name)
         return load_table(path) if path.suffix == ".csv" else _read(path, json.load)
-
-    def keep(self, name: str, **columns: str) -> pd.DataFrame | None:
-        """The table `name` of an earlier run by the same code from the same inputs, with these values, or None."""
-        path = results_dir() / name
-        if not (path.exists() and path.with_name(f"{self.number}_lineage.json").exists()):
-            return None
-        before, table, sha256 = record(self.number), load_table(path, *columns), file_sha256(path)
-        same = [before["dataset"] == self.dataset, before["reads"] == self.reads, before["writes"].get(name) == sha256]
-        same += [self.code in (before.get("code"), before.get("accepted", {}).get("code"))]
-        same += [column in table and (table[column] == value).all() for column, value in columns.items()]
-        self.writes |= {name: sha256} if all(same) else {}
-        return table if all(same) else None
 
     def write(self, name: str, content: pd.DataFrame | dict | str | bytes | Callable[[Path], object]) -> None:
         """Write an artifact whole or not at all; `content` may also be a Figure, or a function of the path."""
