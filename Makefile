@@ -3,7 +3,8 @@
 .PHONY: help run predict test lint figures same jupyter clean
 PYTHON ?= python3
 PY := .venv/bin/python
-export PYTHONDONTWRITEBYTECODE := 1
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # what a user wrote, letter by letter: a $ or a ~ in it is neither make's nor the shell's
 export NOTEBOOKS_ := $(value NOTEBOOKS)

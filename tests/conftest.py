@@ -1,7 +1,9 @@
 """A tiny data set, drawn on the fly, and all notebooks run on it once for all tests."""
 
+import multiprocessing
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 
 import nbformat
 import pytest
@@ -12,6 +14,7 @@ from contract import NOTEBOOKS
 from cxr.paths import ROOT
 from drawn import QUICK, draw, noise_weights
 
+ASIDE = {"06", "07", "08"}  # nothing after them reads what they write
 CHAIN = {"finished", "chain_copy"}  # fixtures that need all notebooks to be run, which takes minutes
 
 
@@ -69,11 +72,20 @@ def with_solutions(notebook, copy):
     nbformat.write(page, copy)
 
 
+def run_pages(pages, folder):
+    """Run notebooks with their solutions, in order: into ``folder/notebooks``."""
+    for notebook in pages:
+        place = notebook.relative_to(ROOT / "notebooks")
+        with_solutions(notebook, folder / "pages" / place)
+        own = QUICK.get(notebook.name[:2], {})
+        run.execute(folder / "pages" / place, folder / "notebooks" / place, own, quiet=True)
+
+
 @pytest.fixture(scope="session")
 def finished(tiny, shared):
     """A folder with ``results``, ``cache``, ``weights`` and the executed ``notebooks``, after all have run on `tiny`.
 
-    "ImageNet" is a network that has met noise alone.
+    After 05, two run at a time. "ImageNet" is a network that has met noise alone.
     """
 
     def make(folder):
@@ -86,11 +98,11 @@ def finished(tiny, shared):
                 patch.delenv(variable, raising=False)
             (folder / "pages/appendix").mkdir(parents=True)
             (folder / "pages/cxr").symlink_to(ROOT / "notebooks/cxr")
-            for notebook in NOTEBOOKS:
-                place = notebook.relative_to(ROOT / "notebooks")
-                with_solutions(notebook, folder / "pages" / place)
-                own = QUICK.get(notebook.name[:2], {})
-                run.execute(folder / "pages" / place, folder / "notebooks" / place, own, quiet=True)
+            run_pages(NOTEBOOKS[:5], folder)
+            aside = [page for page in NOTEBOOKS if page.name[:2] in ASIDE]
+            others = [page for page in NOTEBOOKS[5:] if page not in aside]
+            with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+                list(pool.map(run_pages, (aside, others), (folder, folder)))
 
     return shared("finished run", make)
 

@@ -331,7 +331,7 @@ BAD = {
     "link": (with_member("train/NORMAL/a.jpeg", b"/etc/passwd", **LINK), "holds a link"),
     "bomb": (zipped(ZEROS, compress_type=zipfile.ZIP_DEFLATED), "would unpack to 0.0 GB"),
     "cases": (zipped({"train/A/a.jpeg": b"1", "train/a/A.JPEG": b"2", "test/A/a.jpeg": b"3"}), "twice"),
-    "another": (zipped({"images/a.jpeg": b"1", "labels.csv": b"2"}), "no images under train/ and test/"),
+    "another": (zipped({"images/a.jpeg": b"1", "labels.csv": b"2"}), "no images under train/ and test/: unpack it in"),
 }
 
 
@@ -339,7 +339,8 @@ BAD = {
 def test_a_bad_archive_leaves_nothing_behind(data, tmp_path, name):
     put(data, {"archive.zip": BAD[name][0]})
     before = files(tmp_path)
-    refused("chest_xray/archive.zip is damaged, or no archive", BAD[name][1], "delete it and download it again")
+    known = ["chest_xray/archive.zip is damaged, or no archive", "delete it and download it again"]
+    refused(BAD[name][1], *([] if name == "another" else known))
     assert {path: content for path, content in files(tmp_path).items() if not path.endswith(".lock")} == before
     assert_untouched(data)
 

@@ -76,6 +76,8 @@ def test_drawn_masks_are_found_by_path_and_a_network_finds_the_others(no_project
     found, again = lungs.masks(part(names, pictures), mine, Answers(answer))
     assert (found[0] == masks[1]).all() and (again == drawn).all()
     assert lungs.dice(found[[1, 3]], squares(*[(16, 48, 32, 48)] * 2)).min() > 0.9
+    with pytest.raises(Problem, match="No lungs were found in any of 1 films: give frontal"):
+        lungs.masks(part(["new.jpeg"], pictures[:1]), mine, Answers(0 * answer))
     small, _ = lungs.masks(part(names, pictures[:, :32, :32]), mine)
     assert small.shape == (4, 32, 32) and small[0].mean() == pytest.approx(masks[1].mean(), abs=1)
 
@@ -100,6 +102,21 @@ def test_a_network_for_lungs_that_is_gone_or_spoilt_is_named_with_the_remedy(no_
         path.write_bytes(left)
     with pytest.raises(Problem, match="03_lungs.keras, the network that finds lungs, .*git checkout"):
         lungs.load_network(path)
+
+
+def test_an_earlier_network_is_taken_where_few_lungs_are_drawn(monkeypatch):
+    monkeypatch.setattr(lungs, "load_network", lambda path: f"network at {path}")
+    step = SimpleNamespace(earlier=lambda name: name)
+    assert lungs.earlier(step, np.array([True, False])) is None
+    assert lungs.earlier(step, np.array([True, False, False])) == "network at 03_lungs.keras"
+
+
+def test_films_and_masks_are_moved_together():
+    masks = squares(*[(20, 100, 30, 60)] * 300, size=160)
+    films, moved = lungs.change_pairs(masks // 2 + 60, masks, seed=1)
+    assert films.shape == moved.shape == (300, lungs.SIZE, lungs.SIZE, 1) and moved.min() >= 0 and moved.max() <= 1
+    assert np.median([np.corrcoef(film.ravel(), mask.ravel())[0, 1] for film, mask in zip(films, moved)]) > 0.8
+    assert len({mask.tobytes() for mask in moved[:256]}) > 200
 
 
 def test_the_survey_does_not_see_the_masks(tiny):

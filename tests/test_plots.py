@@ -12,8 +12,7 @@ from PIL import Image
 from cxr import calibration, plots
 
 FILMS, FIELDS, MAPS = np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8), bool), np.ones((2, 8, 8))
-SCORES = pd.DataFrame({"accuracy": [0.9, 0.92], "auc": [0.95, 0.97]})
-OTHERS = pd.DataFrame({"answer": ["a", "b"], "accuracy": [0.81, 0.92], "auc": [np.nan, 0.97]})
+LENT = pd.DataFrame({"label": [1, 0], "p": [0.9, 0.2]})
 SHARES = {part: {"value": value} for part, value in (("lungs", 0.7), ("body", 0.25), ("both", 0.05))}
 TRUE, SCORE = np.tile([0, 1], 50), np.tile([0.2, 0.9, 0.4, 0.6], 25)
 CASES = {
@@ -21,11 +20,10 @@ CASES = {
     "reliability": lambda: plots.reliability(
         {"raw": calibration.reliability(TRUE, SCORE)}, {"raw": calibration.measure(TRUE, SCORE)}
     ),
-    "swap": lambda: plots.swap({"a": np.eye(2) - 0.5}, np.array([1, 0]), np.array([1, 0]), {"a": SHARES}),
-    "same_lungs": lambda: plots.same_lungs(FILMS, FIELDS, ["own", "other"], {"a": [(0.9, True), (0.2, False)]}),
+    "swap": lambda: plots.swap({"a": np.eye(2) - 0.5}, {"a": "p"}, {"p": 0.5}, LENT, LENT, {"a": SHARES}),
+    "same_lungs": lambda: plots.same_lungs(FILMS, FIELDS, LENT, {"a": "p"}, {"p": 0.5}),
     "outlines": lambda: plots.outlines(FILMS, FIELDS),
     "heat": lambda: plots.heat(FILMS, {"one": MAPS}, FIELDS, ["a", "b"]),
-    "seed_points": lambda: plots.seed_points(SCORES, OTHERS, plain=SCORES),
     "verdicts": lambda: plots.verdicts(FILMS, ["ill 0.9", "cannot tell"], ["", "is upside down"]),
     "grid": lambda: plots.grid(FILMS, ["a", "b"], columns=2, rows=["one"], colors=["red", "black"]),
 }

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from cxr import chain
@@ -112,3 +113,16 @@ def test_style():
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "."]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_sample_can_be_read_by_hand(monkeypatch):
+    """As its README says: shapes, both classes in each part, and no patient in two."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "chest_xray/sample/README.md").read_text(encoding="utf-8")
+    found = {}
+    exec(re.search(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[1], found)
+    parts = [np.flatnonzero(found["test"]), found["train"], found["val"]]
+    assert found["pictures"].shape == found["masks"].shape == (sum(map(len, parts)), 128, 128)
+    assert [np.bincount(found["label"][rows]).min() > 20 for rows in parts] == [True] * 3
+    people = [set(found["films"].patient[rows]) for rows in parts]
+    assert sum(map(len, people)) == len(set.union(*people)) and found["masks"].mean() > 30

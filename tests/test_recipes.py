@@ -63,7 +63,7 @@ def promised(title):
 
 def test_a_metric(project):
     source = "notebooks/cxr/metrics.py"
-    project.edit(source, ' f1 mcc".split()', ' f1 mcc youden".split()')
+    project.edit(source, 'NAMES = "', 'NAMES = "youden ')
     project.edit(
         source,
         '        "f1": 2 * tp /',
@@ -112,15 +112,17 @@ def test_a_sampler(project):
 
 def test_a_backbone(project):
     name = "notebooks/07_transfer.ipynb"
-    project.edit(name, "keras.applications.MobileNetV2(\\n", "keras.applications.MobileNet(\\n")
+    project.edit(name, "keras.applications.MobileNetV2(\\n", "keras.applications.DenseNet121(\\n")
+    project.edit(name, " alpha=WIDTH,", "")
+    project.edit(name, 'NAME = \\"MobileNetV2\\"', 'NAME = \\"DenseNet121\\"')
     project.python(
         "-c",
         "from cxr import chain\n"
         "from cxr.backend import keras\n"
         "known = {'keras': keras, 'layers': keras.layers, 'IMAGE_SIZE': 96, 'WIDTH': 0.25, 'imagenet': None}\n"
         f"page = chain.code_cells(chain.ROOT / '{name}')\n"
-        "exec(next(cell for cell in page if cell.startswith('def backbone')), known)\n"
-        "assert known['backbone']().name == 'mobilenet_0.25_96' and known['with_answer'](known['backbone']()).built",
+        "exec(next(cell for cell in page if cell.startswith('NAME = ')), known)\n"
+        "assert known['backbone']().name == 'densenet121' and known['with_answer'](known['backbone']()).built",
     )
     assert project.touched() == promised("A backbone")
 

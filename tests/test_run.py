@@ -190,14 +190,15 @@ def test_other_parameters_run_apart_and_never_on_the_test_folder(recorded, monke
     assert copied == {path.name for path in (ROOT / "results").iterdir() if path.name[:2] in ("01", "02", "03")}
     for notebooks in ("05", "all"):
         with pytest.raises(Problem, match="NOTEBOOKS names 0[57].*would score the test folder.*leave them out"):
-            run.main(["--notebooks", notebooks, "--set", "SEEDS=1"])
+            run.main(["--notebooks", notebooks, "--set", "RESAMPLES=300"])
 
 
 def test_a_wrong_parameter_is_named_and_text_is_taken_as_it_stands():
-    assert run.settings("WHY=trying SEEDS=1") == {"WHY": "trying", "SEEDS": 1}
-    for wanted, said in (("SEED=1", "SEED, which is no parameter.*SEEDS"), ("EPOCHS=ten", "EPOCHS the value 'ten'")):
+    pages = run.choose("04 05")
+    assert run.settings("WHY=trying SEEDS=1", pages) == {"WHY": "trying", "SEEDS": 1}
+    for wanted, said in (("SEED=1", "SEED, no parameter of 04 05.*SEEDS"), ("EPOCHS=ten", "EPOCHS the value 'ten'")):
         with pytest.raises(Problem, match=said):
-            run.settings(wanted)
+            run.settings(wanted, pages)
 
 
 def test_a_missing_folder_ends_the_command_with_one_sentence(tmp_path):

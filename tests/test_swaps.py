@@ -13,23 +13,26 @@ def films(normal=10, ill=14, each=2):
     return pd.DataFrame({"label": label, "patient": np.repeat(np.arange(normal + ill), each)})
 
 
+def masked(found):
+    """Masks of films whose lungs are `found`, and empty ones of the others."""
+    return np.where(np.asarray(found)[:, None, None], np.uint8(255), np.uint8(0))
+
+
 def test_bodies_are_of_both_classes_of_different_patients_and_have_lungs():
     table = films()
     found = np.arange(len(table)) % 2 == 0
-    bodies = swaps.choose_bodies(table, found, each=4, seed=3)
-    assert table.label[bodies].tolist() == [0] * 4 + [1] * 4 and table.patient[bodies].is_unique and found[bodies].all()
-    left = swaps.other_lungs(table, bodies, found)
-    assert left.sum() == 24 - 8 and found[left].all() and not set(table.patient[left]) & set(table.patient[bodies])
-    assert swaps.other_lungs(table, bodies, ~(table.label >= 0)).all(), "where none is known, any"
-    assert len(swaps.choose_bodies(table, np.zeros(len(table)), each=3)) == 6, "where none is known, any"
+    owners, lenders = swaps.choose(table, masked(found), each=4, seed=3)
+    assert lenders.label.tolist() == [0] * 4 + [1] * 4 and lenders.patient.is_unique and found[lenders.index].all()
+    assert len(owners) == 24 - 8 and found[owners.index].all() and not set(owners.patient) & set(lenders.patient)
+    owners, lenders = swaps.choose(table, masked(found & False), each=3)
+    assert len(owners) == len(table) and len(lenders) == 6, "where none is known, any"
 
 
 @pytest.mark.parametrize("normal, ill, expected", [(3, 9, 2), (1, 5, 2), (40, 6, 6)])
 def test_half_of_the_patients_keep_their_lungs_for_others(normal, ill, expected):
     table = films(normal, ill, each=1)
-    bodies = swaps.choose_bodies(table, np.ones(len(table)), each=20)
-    left = swaps.other_lungs(table, bodies, np.ones(len(table)))
-    assert len(bodies) == expected and table.label[left].nunique() == 2
+    owners, lenders = swaps.choose(table, masked(table.label >= 0), each=20)
+    assert len(lenders) == expected and owners.label.nunique() == 2
 
 
 class Bright:
@@ -53,30 +56,39 @@ def test_every_pair_is_asked_of_every_network():
     expected = corruptions.transplant(pictures, masks, np.arange(3), np.full(3, 2))
     assert scores[1, 0, 0] == pytest.approx(metrics.predict(Bright(), expected)[1])
     assert scores[0, 0, 1] == pytest.approx(metrics.predict(Bright(), pictures)[0], abs=0.005), "its own body"
-    lower = np.roll(masks, 6, axis=1)
-    assert ((swaps.placed(masks, lower) > 127) == (lower > 127)).mean() > 0.95
+    masks[2] = np.roll(masks[2], 6, axis=0)
+    four, outlines = swaps.in_both_bodies(pictures, masks, [0, 1], np.array([2, 2]))
+    assert np.array_equal(four[::2], pictures[:2]) and np.array_equal(outlines[::2], masks[:2] > 127)
+    assert np.array_equal(four[1::2], corruptions.transplant(pictures, masks, np.array([0, 1]), np.array([2, 2])))
+    assert (outlines[1::2] == (masks[2] > 127)).mean() > 0.95, "the outline goes with the lungs"
+
+
+def measured(odds, own, lungs_label, body_label):
+    """`swaps.measure` of one network with a threshold of 0.5."""
+    owners, lenders = (pd.DataFrame({"label": x, "patient": np.arange(len(x))}) for x in (lungs_label, body_label))
+    owners["score"] = 1 / (1 + np.exp(-own))
+    return swaps.measure({"one": odds}, {"one": "score"}, {"score": 0.5}, owners, lenders, 60)["one"]
 
 
 def crossed(by_lungs, by_body):
     """40 lungs, ten of them normal, and 24 bodies, whose log-odds are made of their labels."""
     lungs, bodies = np.repeat([0, 1], [10, 30]), np.repeat([0, 1], 12)
     odds = by_lungs * (2 * lungs[:, None] - 1.0) + by_body * (2 * bodies - 1.0)
-    times = [metrics.resample(pd.DataFrame({"label": x, "patient": np.arange(len(x))}), 60) for x in (lungs, bodies)]
-    found = swaps.measure(odds, (by_lungs + by_body) * (2 * lungs - 1.0), lungs, bodies, 0.0, *times)
+    found = measured(odds, (by_lungs + by_body) * (2 * lungs - 1.0), lungs, bodies)
     assert all(row["low"] - 1e-9 <= row["value"] <= row["high"] + 1e-9 for row in found.values())
     return [found[name]["value"] for name in swaps.FIGURES]
 
 
 def test_a_network_that_reads_lungs_is_told_from_one_that_reads_bodies():
-    assert crossed(3.0, 0.0) == pytest.approx([1, 0, 0, 0, 0, 0, 1, 0.5])
-    assert crossed(0.0, 3.0) == pytest.approx([0, 1, 0, 0.5, 0, 1, 0.5, 1])
+    assert crossed(3.0, 0.0) == pytest.approx([1, 0, 0, 0, 0, 1, 0.5])
+    assert crossed(0.0, 3.0) == pytest.approx([0, 1, 0, 0, 1, 0.5, 1])
     assert crossed(2.0, 1.0)[:3] == pytest.approx([4 / 5, 1 / 5, 0], abs=1e-9), "both classes weigh the same"
 
 
 def test_shares_and_aucs_are_those_of_textbook_and_scikit_learn():
     rng, label = np.random.default_rng(1), np.repeat([0, 1], 10)
     odds = (rng.normal(size=(20, 20)) + 2 * rng.normal(size=(20, 1)) + rng.normal(size=20)).round(1)
-    found = swaps.measure(odds, odds[:, 0], label, label, 0.0, np.ones((2, 20)), np.ones((2, 20)))
+    found = measured(odds, odds[:, 0], label, label)
     mean, rows, columns = odds.mean(), odds.mean(axis=1), odds.mean(axis=0)
     total = ((odds - mean) ** 2).sum()
     rest = ((odds - rows[:, None] - columns + mean) ** 2).sum()
@@ -88,11 +100,14 @@ def test_shares_and_aucs_are_those_of_textbook_and_scikit_learn():
 
 
 def test_the_films_shown_move_as_far_as_is_usual():
-    label = np.array([1, 1, 1, 1, 0, 0, 0])
-    own = np.array([0.9, 0.9, 0.9, 0.3, 0.1, 0.1, 0.1])
-    other = np.array([0.1, 0.5, 0.8, 0.1, 0.2, 0.9, 0.5])
-    assert swaps.typical_pair(label, own, other, (own > 0.5) == label) == [1, 6]
-    assert swaps.typical_pair([0, 1], [0.5, 0.5], [0.5, 0.5], [False, False]) == [1, 0], "where none is usable, any"
+    own = pd.DataFrame({"label": [1, 1, 1, 1, 0, 0, 0], "plain": [0.9, 0.9, 0.9, 0.3, 0.1, 0.1, 0.1]})
+    own["kept"], limits = own.label.astype(float), pd.Series({"kept": 0.5, "plain": 0.5})
+    other = own.assign(plain=[0.1, 0.2, 0.4, 0.1, 0.6, 0.9, 0.7])
+    assert swaps.typical_pair(own, other, limits) == [1, 6]
+    other.loc[[1, 6], "kept"] = [0.0, 1.0]  # there the first network gives way
+    assert swaps.typical_pair(own, other, limits) == [2, 4]
+    same = pd.DataFrame({"label": [0, 1], "kept": 0.5, "plain": 0.5})
+    assert swaps.typical_pair(same, same, limits) == [1, 0], "where none is usable, any"
 
 
 def test_gradients_of_the_lungs_arrive_in_the_body_and_nothing_else_does():

@@ -21,7 +21,7 @@ NAMES = {"accuracy": "accuracy", "auc": "AUC", "sensitivity": "sensitivity", "sp
 NAMES |= {"average_precision": "average precision", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
 RESULTS = {"metrics": "05_metrics", "run": "04_run", "audit": "02_audit", "explained": "06_explain"}
 RESULTS |= {"moved": "07_metrics", "subtypes": "08_metrics", "gate": "09_gate", "away": "10_external"}
-RESULTS |= {"augmentation": "03_augmentation", "first": "01_first_cnn"}
+RESULTS |= {"augmentation": "03_augmentation", "first": "01_first_cnn", "ablation": "A2_ablation"}
 
 
 class Missing(StrictUndefined):
@@ -57,6 +57,8 @@ def figures() -> dict:
     seed, data_set = found["run"]["kept_seed"], found["metrics"]["data_set"]
     found |= {"own_seeds": own, "plain_seeds": plain, "notebooks": titles()}
     found["robustness"] = step.read("A3_robustness.csv").to_dict("records")
+    shares = step.read("A3_swaps.csv").groupby(["network", "way", "lungs_of"])[["lungs", "body"]]
+    found |= {"ways": shares.mean().to_dict("index"), "ways_sd": shares.std().to_dict("index")}
     found |= {name: seeds.set_index("seed").loc[seed] for name, seeds in (("kept", own), ("plain_kept", plain))}
     run, resamples = found["run"], f"{found['metrics']['resamples']:,} resamples"
     found["thresholds_how"] = (

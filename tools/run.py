@@ -26,7 +26,9 @@ SAMPLE = {  # parameters on the sample: quick, and still more than one seed
     "04": {"SEEDS": 2, "EPOCHS": 10, "PATIENCE": 10},
     "05": {"BODIES": 10, "RESAMPLES": 500},
     "07": {"SEEDS": 1, "WIDTH": 0.35, "TUNING_EPOCHS": 2, "RESAMPLES": 500},
-    "08": {"SEEDS": 1, "RESAMPLES": 500},
+    "08": {"SEEDS": 1, "EPOCHS": 6, "RESAMPLES": 500},
+    "A2": {"SEEDS": 1, "EPOCHS": 6, "RESAMPLES": 500},
+    "A3": {"BODIES": 2, "RESAMPLES": 500},
 }
 SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KERNEL = {  # this very Python, whatever kernels are installed, with figures in the notebook
@@ -52,14 +54,15 @@ def parameters(notebook: Path) -> dict[str, object]:
     return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes if isinstance(node, ast.Assign)}
 
 
-def settings(wanted: str) -> dict[str, object]:
-    """Parameters from the command line: ``"SEEDS=1 EPOCHS=12"``; one that is text is taken as it stands."""
-    known = {name: value for path in choose("all") for name, value in parameters(path).items()}
+def settings(wanted: str, notebooks: list[Path]) -> dict[str, object]:
+    """Parameters of `notebooks` from ``"SEEDS=1 EPOCHS=12"``; one that is text is taken as it stands."""
+    known = {name: value for path in notebooks for name, value in parameters(path).items()}
     found = {}
     for word in wanted.split():
         name, _, value = word.partition("=")
         if name not in known:
-            raise Problem(f"SET names {name}, which is no parameter: choose from {', '.join(sorted(known))}.")
+            pages = " ".join(path.name[:2] for path in notebooks)
+            raise Problem(f"SET names {name}, no parameter of {pages}: choose from {', '.join(sorted(known))}.")
         try:
             found[name] = value if isinstance(known[name], str) else ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -154,10 +157,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--download", action="store_true", help="fetch the X-rays first if they are not there")
     parser.add_argument("--set", default="", help='parameters, such as "SEEDS=1 EPOCHS=12"')
     options = parser.parse_args(arguments)
-    wanted, output = settings(options.set), ROOT / "notebooks"
+    output = ROOT / "notebooks"
     folder = (download.ensure(sample=False) if options.download else download.find()) or ROOT / "chest_xray" / "sample"
     os.environ["CHEST_XRAY_DIR"], sample = str(folder.resolve()), (folder / "sample.json").exists()
-    notebooks = choose(options.notebooks, CORE[:4] if wanted and not sample else CORE)
+    notebooks = choose(options.notebooks, CORE[:4] if options.set.strip() and not sample else CORE)
+    wanted = settings(options.set, notebooks)
     if sample:
         output = cache_dir() / "sample" / "notebooks"
         print("This runs on the sample: about 1,000 small films of the train folder.")

@@ -23,7 +23,7 @@ from drawn import QUICK, draw, noise_weights  # noqa: E402
 
 UNSTEADY = "seconds seconds_an_epoch peak_memory_gb ms_an_image device when code networks settings versions"
 UNSTEADY = {*UNSTEADY.split(), "why", "how", "synthetic", "sample"}  # time, machine, dates, words
-NOT_COMPARED = ("_lineage.json", "_ledger.csv", "_timing.json", "_test_scores.csv")
+NOT_COMPARED = ("_lineage.json", "_ledger.csv", "_test_scores.csv")
 
 
 def numbers(content, place: str = "") -> dict[str, object]:

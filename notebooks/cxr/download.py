@@ -25,6 +25,7 @@ HANDLE, VERSION = "paultimothymooney/chest-xray-pneumonia", 2
 PAGE = f"https://www.kaggle.com/datasets/{HANDLE}"
 MOUNTS = ("/kaggle/input/chest-xray-pneumonia", f"/kaggle/input/datasets/{HANDLE}")
 AGAIN = "run 01_download.ipynb again"
+SORTED = "make train/ and test/ there, each with normal/ and a folder for every other class (see docs/chain.md)"
 BY_HAND = f"download the zip from {PAGE} to chest_xray/archive.zip and {AGAIN}, or set SAMPLE = True there"
 SECONDS = 60  # without an answer; the libraries would wait for ever
 NEEDED = 3.7e9  # bytes: the archive, and the films in it, each of which it holds twice
@@ -43,14 +44,14 @@ def find() -> Path | None:
         if found := _films_in(data):
             return found
         if os.environ.get("CHEST_XRAY_DIR"):
-            remedy = "name a folder with train/ and test/ and a folder for each class in them, or unset it"
+            remedy = f"{SORTED}, or unset it"
             if "train" in _parts(data):
                 remedy = "move all films of every fifth patient into test/, with the same folders as in train/"
             raise Problem(f"CHEST_XRAY_DIR is {display_path(data)}, which holds no train/ and test/: {remedy}.")
         names = sorted(path.name for path in data.iterdir()) if data.is_dir() else []
         if others := [name for name in names if name[0] not in "._" and not name.lower().endswith(OURS)]:
             lack = f"{display_path(data)}/ holds {', '.join(others[:3])} but no train/ and test/ with class folders"
-            raise Problem(f"{lack}: move that away and {AGAIN}, or set CHEST_XRAY_DIR to the X-rays.")
+            raise Problem(f"{lack}: {SORTED}, or move that away and {AGAIN}, or set CHEST_XRAY_DIR to the X-rays.")
         complete = sorted(_cache().parent.glob("*.complete"))  # without this mark a download may be half
         places = [*map(Path, MOUNTS), *(mark.parent / "versions" / mark.stem for mark in complete)]
         return next(filter(None, map(_films_in, places)), None)
@@ -109,16 +110,17 @@ def _members(bundle: zipfile.ZipFile, size: int) -> list[tuple[zipfile.ZipInfo, 
         unsafe = name.startswith("/") or ".." in parts or ":" in name or not name.isprintable()
         if unsafe or stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise zipfile.BadZipFile(f"it holds a link or a name that leaves its folder ({name[:80]!r})")
-        start = next((i for i, part in enumerate(parts) if part in ("train", "val", "test")), len(parts))
+        start = next((i for i, part in enumerate(parts) if part.lower() in ("train", "val", "test")), len(parts))
         junk = "__MACOSX" in parts or parts[-1:] == () or parts[-1].startswith(".")
         if not junk and len(parts) >= start + 3 and name.lower().endswith((".jpeg", ".jpg", ".png")):
             films, place = found.setdefault(parts[:start], {}), "/".join(parts[start:])
             if films.setdefault(place.casefold(), (info, place))[0] is not info:
                 raise zipfile.BadZipFile(f"it holds {place[:80]!r} twice, apart from upper and lower case")
     for outer in sorted(found, key=len):
-        if {"train", "test"} <= {place.split("/")[0] for _, place in found[outer].values()}:
+        if {"train", "test"} <= {place.split("/")[0].lower() for _, place in found[outer].values()}:
             return list(found[outer].values())
-    raise zipfile.BadZipFile("it holds no images under train/ and test/")
+    lack = f"{Path(str(bundle.filename)).name} holds no images under train/ and test/"
+    raise Problem(f"{lack}: unpack it in another folder, {SORTED}, and name that in CHEST_XRAY_DIR.")
 
 
 def _from_kaggle(data: Path) -> Path:

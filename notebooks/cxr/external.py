@@ -45,17 +45,6 @@ def enough(table: pd.DataFrame) -> bool:
     return bool(table.groupby("label").patient.nunique().reindex([0, 1], fill_value=0).min() >= 2)
 
 
-def groups(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """Parts of `table` by name (bool): by the gate, its reason, class and view; a column of one value makes none."""
-    parts = {"all": pd.Series(True, table.index), "passes the gate": table.passes, "declined": ~table.passes}
-    parts |= {f"declined: {why}": table.reason == why for why in table.reason[~table.passes].value_counts().index}
-    for column, name in (("class_name", "class"), ("view", "view")):
-        values = table.get(column, pd.Series("", table.index)).str.lower()
-        if values.nunique() > 1:
-            parts |= {f"{name}: {value or 'not said'}": values == value for value in sorted(set(values))}
-    return parts
-
-
 def share(yes, patient: pd.Series, resamples: int = 2000, seed: int = 0) -> list[float]:
     """Share of true values and its 95% interval: by bootstrap over patients, or Clopper and Pearson's over patients
     where all values are the same; NaN where there is none.
@@ -74,16 +63,19 @@ def share(yes, patient: pd.Series, resamples: int = 2000, seed: int = 0) -> list
 
 
 def answers(table: pd.DataFrame, threshold: float, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """What the network says of each of the `groups`, a row each, and where labels are known, how often it is right.
+    """What the network says of all films, of those that pass the gate and of those declined, a row each, by name; and
+    how often it is right, where labels are known.
 
     ``called_ill``, ``sensitivity``, ``specificity`` and ``auc`` have a 95% interval (``..._low``, ``..._high``); NaN
     where there are no films for a figure.
     """
-    rows = []
-    for name, own in ((name, table[inside]) for name, inside in groups(table).items() if inside.any()):
+    rows = {}
+    parts = {"all": table, "passes the gate": table[table.passes], "declined": table[~table.passes]}
+    for name, own in parts.items():
+        if own.empty:
+            continue
         called, ill, healthy = own.probability >= threshold, own.label == 1, own.label == 0
-        row = {"group": name, "films": len(own), "patients": own.patient.nunique()}
-        row["mean_probability"] = own.probability.mean()
+        row = {"films": len(own), "patients": own.patient.nunique()}
         right = {"called_ill": called, "sensitivity": called[ill], "specificity": ~called[healthy]}
         for figure, yes in right.items():
             found = share(yes, own.patient[yes.index], resamples, seed)
@@ -94,8 +86,8 @@ def answers(table: pd.DataFrame, threshold: float, resamples: int = 2000, seed: 
             drawn = metrics.spread(known.label, known.probability, threshold, metrics.resample(known, resamples, seed))
             row["auc"] = metrics.auc(known.label, known.probability)
             row["auc_low"], row["auc_high"] = metrics.interval(drawn["auc"])
-        rows.append(row)
-    return pd.DataFrame(rows)
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def simulate(folder: Path, table: pd.DataFrame, seed: int = 0) -> Path:

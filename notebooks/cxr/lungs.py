@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
+from . import augment
 from .backend import keras
 from .paths import ROOT, Problem, display_path
 
@@ -35,7 +36,7 @@ def masks(part, folder: Path, network: keras.Model | None = None) -> tuple[np.nd
     """Masks of the lungs of a `data.Part`, of the size of its pictures, and for which of them people drew one (bool).
 
     Drawn masks come from ``lung_masks.npz`` in the data `folder`, else in the project's ``chest_xray/``, by the column
-    ``path`` of ``part.table``. The others are what `network` finds, or empty without one.
+    ``path`` of ``part.table``. The others are what `network` finds (a Problem if there is none at all), or empty.
     """
     size = part.pictures.shape[1]
     found, drawn = np.zeros((len(part.table), size, size), np.uint8), np.zeros(len(part.table), bool)
@@ -48,6 +49,9 @@ def masks(part, folder: Path, network: keras.Model | None = None) -> tuple[np.nd
             drawn[i] = mask.any()
     if network is not None and not drawn.all():
         found[~drawn] = find(network, part.pictures[~drawn])
+        if not found.any():
+            why = f"No lungs were found in any of {len(found)} films"
+            raise Problem(f"{why}: give frontal chest X-rays, upright and not inverted, or a lung_masks.npz.")
     return found, drawn
 
 
@@ -59,6 +63,14 @@ def load_network(path: Path | None) -> keras.Model:
         what = display_path(path or ROOT / "results/03_lungs.keras")
         remedy = "take it from the project again (git checkout), or put lung_masks.npz beside train/ and test/"
         raise Problem(f"{what}, the network that finds lungs, can't be loaded: {remedy}.") from None
+
+
+def earlier(step, drawn: np.ndarray) -> keras.Model | None:
+    """The network of an earlier run, where people drew the lungs of fewer than half of the films (`drawn`); else None.
+
+    Films of your own have no drawings, and those of the project's network are better than a network of a few films.
+    """
+    return load_network(step.earlier("03_lungs.keras")) if drawn.mean() < 0.5 else None
 
 
 def resized(pictures: np.ndarray, size: int) -> np.ndarray:
@@ -87,6 +99,22 @@ def find(network: keras.Model, pictures: np.ndarray) -> np.ndarray:
     found = network.predict(small[..., None], batch_size=128, verbose=0)[..., 0] if len(small) else small
     largest = np.array([_two_largest(mask) for mask in found > 0.5]).reshape(small.shape)
     return resized(largest.astype(np.uint8) * 255, pictures.shape[1])
+
+
+def change_pairs(pictures: np.ndarray, masks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Films (0 to 255) and masks (0 to 1) for one pass of training at `SIZE`: both are mirrored, turned and zoomed
+    alike, and the films alone get another contrast, brightness and sharpness.
+    """
+    kind, gray = keras.layers, {"value_range": [0, 255], "seed": seed, "dtype": "float32"}
+    move = keras.Sequential([kind.RandomFlip("horizontal", seed=seed), augment.RandomFraming(seed=seed)])
+    light = [kind.RandomContrast(0.4, **gray), kind.RandomBrightness(0.15, **gray), augment.RandomSharpness(seed=seed)]
+    light, films, moved = keras.Sequential(light), [], []
+    pairs = np.stack([resized(pictures, SIZE), resized(masks, SIZE)], -1)
+    for start in range(0, len(pairs), 256):
+        both = move(pairs[start : start + 256].astype("float32"), training=True)
+        films.append(light(both[..., :1], training=True))
+        moved.append(both[..., 1:] / 255)
+    return np.concatenate(films), np.concatenate(moved)
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> np.ndarray:

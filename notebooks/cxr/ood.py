@@ -14,9 +14,10 @@ from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from . import backbones, lungs
+from . import backbones, data, external, gallery, lungs
 from .backend import keras
-from .training import save_checked
+from .paths import adults_dir
+from .training import save_checked, weights_sha256
 
 layers = keras.layers
 READ = "block_10_expand_relu", "block_13_expand_relu"  # layers of MobileNetV2
@@ -114,7 +115,7 @@ class OODDetector:
     def __init__(self, lung_network: keras.Model | None = None, components: int = 150):
         self.lung_network, self.components = lung_network, components
 
-    def fit(self, train, validation, adults=None, patients=None, quantile=0.995, earlier=None, own_line=True):
+    def fit(self, train, validation, adults=(), patients=(), quantile=0.995, earlier=None, own_line=True):
         """Fit the distances on training films; each limit is a `quantile` of that of validation films.
 
         `adults` are (versions, films, size, size), of these `patients`; without them the line that tells adults is that
@@ -142,7 +143,8 @@ class OODDetector:
 
         usual, lines = code_of(known), {"adult": [np.zeros((found.shape[-1], 1)), np.zeros(1)]}
         lines["part"] = in_features(*_line(usual, code_of(described(parted(train)))))
-        if adults is not None:
+        self.adult_scores_ = np.zeros(np.shape(adults)[:2])
+        if len(patients):
             theirs = np.stack([code_of(described(version)) for version in adults])
             lines["adult"] = in_features(*self._learn(usual, theirs, np.asarray(patients)))
         elif own_line and earlier:
@@ -165,8 +167,20 @@ class OODDetector:
         self.reference_ = np.quantile(self._oddness(scores).max(axis=1), np.linspace(0, 1, 201))
         return self
 
+    def adults(self, place, children: np.ndarray) -> tuple:
+        """What `fit` learns adults from, in the folder `place` or that of CXR_ADULTS_DIR; empty without one.
+
+        The versions of the films, as they are first; whose films; and what `external.licensed` returns.
+        """
+        size = children.shape[1]
+        if not (place := place or adults_dir()):
+            return np.empty((1, 0, size, size), np.uint8), np.empty(0, str), None, ""
+        films, pictures, _ = data.read_films(data.list_folder(place), place, 4 * size)
+        print(f"{len(films)} films of {films.patient.nunique()} adults")
+        versions = gallery.adult_versions(pictures, children, self.lung_network, size).values()
+        return np.stack([*versions]), films.patient.to_numpy(str), *external.licensed(films, place)
+
     def _learn(self, known: np.ndarray, adults: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, float]:
-        self.adult_scores_ = np.zeros(adults.shape[:2])
         for others, own in GroupKFold(min(5, len(set(patients)))).split(patients, groups=patients):
             kernel, bias = _line(known, adults[:, others].reshape(-1, adults.shape[-1]))
             self.adult_scores_[:, own] = adults[:, own] @ kernel + bias
@@ -222,6 +236,7 @@ class OODDetector:
 
     def save(self, path: Path) -> None:
         save_checked(self.network_, self._films[..., None])(path)
+        self.sha256_ = weights_sha256(keras.models.load_model(path, compile=False))  # in half precision
 
     @classmethod
     def load(cls, path: Path, facts: dict, lung_network: keras.Model | None = None) -> "OODDetector":

@@ -62,16 +62,22 @@ class Reader:
         self.thresholds, self.names = np.asarray(self.thresholds, float), [name.lower() for name in self.names]
 
     @classmethod
+    def without_gate(cls, step: Step, **settings) -> "Reader":
+        """From the artifacts of 03 and 04, with a detector that is not fitted."""
+        files = ("04_ensemble.keras", "04_xray_classification_model.keras", "03_lungs.keras")
+        ensemble, network, finder = (keras.models.load_model(step.path(name), compile=False) for name in files)
+        return cls(ensemble, network, OODDetector(finder), step.read("04_seeds.csv").threshold, **settings)
+
+    @classmethod
     def load(cls) -> "Reader":
         """From the artifacts of 03, 04 and 09."""
-        step, files = Step("00_own"), ("04_ensemble.keras", "04_xray_classification_model.keras", "03_lungs.keras")
-        ensemble, network, finder = (keras.models.load_model(step.path(name), compile=False) for name in files)
-        seeds, facts = step.read("04_seeds.csv"), step.read("09_gate.json")
-        detector = OODDetector.load(step.path("09_gate.keras"), facts, finder)
-        settings = {name: facts[name] for name in NAMED}
-        settings["made_of"] = {name: sha256 for name, sha256 in step.reads.items() if name.endswith(".keras")}
-        settings["trained_on"] = CHILDREN if step.dataset.get("kermany") else OTHERS
-        return cls(ensemble, network, detector, seeds.threshold, **settings)
+        step = Step("00_own")
+        facts = step.read("09_gate.json")
+        reader = cls.without_gate(step, **{name: facts[name] for name in NAMED})
+        reader.detector = OODDetector.load(step.path("09_gate.keras"), facts, reader.detector.lung_network)
+        reader.made_of = {name: sha256 for name, sha256 in step.reads.items() if name.endswith(".keras")}
+        reader.trained_on = CHILDREN if step.dataset.get("kermany") else OTHERS
+        return reader
 
     def settings(self) -> dict:
         """All that an answer depends on, but for films and code."""

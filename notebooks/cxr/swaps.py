@@ -5,35 +5,30 @@ A crossed design: every pair has one answer, as log-odds, in an array of shape (
 
 import numpy as np
 import pandas as pd
-from scipy import fft
+from scipy import fft, ndimage
 
-from . import augment, calibration, corruptions, metrics
+from . import augment, calibration, corruptions, lungs, metrics
 
-FIGURES = "lungs body both changed changed_own_class changed_other_class auc_by_lungs auc_by_body".split()
+FIGURES = "lungs body both changed_own_class changed_other_class auc_by_lungs auc_by_body".split()
 
 
-def choose_bodies(table: pd.DataFrame, found, each: int, seed: int = 0) -> np.ndarray:
-    """Rows of films that lend their body: `each` of label 0, then `each` of label 1, at random, one a patient.
+def choose(table: pd.DataFrame, masks, each: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Films of `table` that lend lungs, and films that lend their body: `each` of label 0, then `each` of label 1.
 
-    Only films whose lungs were `found`, where there are any, and at most half of the patients of a class.
+    Bodies are drawn at random, one a patient, of at most half of the patients of a class; lungs are those of all other
+    patients. Both are of films that have lungs in their `masks`, where there are any.
     """
-    rng, chosen = np.random.default_rng(seed), []
-    label, found, patient = table.label.to_numpy(), np.asarray(found, bool), table.patient.to_numpy()
+    rng, chosen, found = np.random.default_rng(seed), [], masks.max(axis=(1, 2)) > 127
+    label, patient = table.label.to_numpy(), table.patient.to_numpy()
     most = max(1, min(each, *(len(set(patient[label == one])) // 2 for one in (0, 1))))
     for one in (0, 1):
         rows = np.flatnonzero((label == one) & found)
         rows = rng.permutation(rows if len(rows) else np.flatnonzero(label == one))
         chosen.append(rows[np.sort(np.unique(patient[rows], return_index=True)[1])][:most])
     fewest = min(map(len, chosen))
-    return np.concatenate([rows[:fewest] for rows in chosen])
-
-
-def other_lungs(table: pd.DataFrame, bodies: np.ndarray, found) -> np.ndarray:
-    """Films (bool) whose lungs were `found`, of patients that lend no body; more where a class would have none."""
-    found = np.asarray(found, bool)
-    others = found & ~table.patient.isin(table.patient.iloc[bodies]).to_numpy()
-    both = (films for films in (others, found) if table.label[films].nunique() == 2)
-    return next(both, np.ones(len(table), bool))
+    lenders = table.iloc[np.concatenate([rows[:fewest] for rows in chosen])]
+    both = (films for films in (found & ~table.patient.isin(lenders.patient), found) if set(label[films]) == {0, 1})
+    return table[next(both, label >= 0)], lenders
 
 
 def by_gradients(pictures: np.ndarray, masks: np.ndarray, lungs: np.ndarray, bodies: np.ndarray) -> np.ndarray:
@@ -72,6 +67,14 @@ def by_gradients(pictures: np.ndarray, masks: np.ndarray, lungs: np.ndarray, bod
     return changed
 
 
+def eroded(pictures: np.ndarray, masks: np.ndarray, lungs: np.ndarray, bodies: np.ndarray) -> np.ndarray:
+    """As `corruptions.transplant`, with outlines 3 pixels further in, so that a rim of the old lungs stays."""
+    return corruptions.transplant(pictures, ndimage.grey_erosion(masks, (1, 7, 7)), lungs, bodies)
+
+
+WAYS = {"as practised": corruptions.transplant, "eroded": eroded, "by gradients": by_gradients}
+
+
 def answers(networks: list, pictures, masks, bodies, exchange=corruptions.transplant) -> np.ndarray:
     """Probabilities by `networks` for the lungs of every film in each of the `bodies` (rows of `pictures`).
 
@@ -85,38 +88,51 @@ def answers(networks: list, pictures, masks, bodies, exchange=corruptions.transp
     return np.array(scores).transpose(2, 1, 0).reshape(len(pictures), -1)
 
 
-def log_odds(opened, name: str, exchange, networks: dict, masks, owners, bodies) -> dict[str, np.ndarray]:
-    """Log-odds by each of the `networks` for the lungs of `owners` in each of the `bodies`, shape (lungs, bodies).
+def log_odds(opened, way: str, networks: dict, masks, owners, lenders) -> dict[str, np.ndarray]:
+    """Log-odds by each of the `networks` for the lungs of `owners` in the bodies of `lenders`, shape (lungs, bodies).
 
-    `opened` is the test folder (`data.Dataset.test`), which keeps the answers under `name`.
+    `way` is one of `WAYS`; `opened` is the test folder (`data.Dataset.test`), which keeps the answers.
     """
-    asked = [*networks.values()], opened.pictures, masks, bodies, exchange
+    name = f"in {len(lenders)} bodies, {way}".removesuffix(", as practised")
+    asked = [*networks.values()], opened.pictures, masks, lenders.index.to_numpy(), WAYS[way]
     said = opened.answers(name, lambda: answers(*asked), *asked, answers)
     said = said[owners.index].reshape(len(owners), len(networks), -1)
     return dict(zip(networks, calibration.logit(said).swapaxes(0, 1)))
 
 
-def _even(times: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Weights that add up to 1, half for each label."""
-    return 0.5 * times / np.bincount(label, times)[label]
+def even(label: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Weights of films that were drawn so many `times`; they add up to 1, the same for each label that is there."""
+    count = np.bincount(label, times)
+    return times / count[label] / (count > 0).sum()
 
 
-def measure(odds, own, lungs_label, body_label, cut: float, lungs_times, body_times) -> dict[str, dict]:
-    """How far an answer goes with the lungs, and how far with the body; sick and normal weigh the same.
+def variance_shares(odds: np.ndarray, lungs_weight: np.ndarray, body_weight: np.ndarray) -> tuple[float, float]:
+    """Shares of the variance of log-odds, shape (lungs, bodies), that go with the lungs and with the body."""
+    by_lungs, by_body = odds @ body_weight, lungs_weight @ odds
+    mean = lungs_weight @ by_lungs
+    total = max(lungs_weight @ (odds - mean) ** 2 @ body_weight, 1e-12)
+    return lungs_weight @ (by_lungs - mean) ** 2 / total, (by_body - mean) ** 2 @ body_weight / total
+
+
+def measure(odds: dict, columns: dict, limits, owners, lenders, resamples: int) -> dict[str, dict]:
+    """How far each network's answer goes with the lungs, and how far with the body; sick and normal weigh the same.
 
     Of each of `FIGURES` the ``value`` and its 95% interval, ``low`` to ``high``, over resampled lungs and bodies:
     ``lungs``, ``body``, ``both``: shares of the variance (two-way analysis of variance without repetition; 1, 0, 0 for
-    a network that sees nothing but the lungs); ``changed``: decisions that are another one than for the film as it is,
-    in any body, one of the own class, one of the other class; ``auc_by_lungs``, ``auc_by_body``: AUC over all pairs, by
-    the label of either.
-
-    Parameters
-    ----------
-    odds, own : log-odds of each pair, shape (lungs, bodies), and of each film as it is, shape (lungs,)
-    cut : the threshold, as log-odds
-    lungs_times, body_times : from `metrics.resample`, shapes (resamples, lungs) and (resamples, bodies)
+    a network that sees nothing but the lungs); ``changed_own_class``, ``changed_other_class``: decisions that are
+    another one than for the film as it is, by the class of the body; ``auc_by_lungs``, ``auc_by_body``: AUC over all
+    pairs, by the label of either. `odds` are from `log_odds`, films from `choose`; `columns` names the column with the
+    network's scores of the films as they are, by which `limits` has its threshold.
     """
-    odds, own = np.asarray(odds, float), np.asarray(own, float)
+    times = metrics.resample(owners, resamples), metrics.resample(lenders, resamples, 1)
+    return {
+        name: _measure(odds[name], owners[column], limits[column], owners.label, lenders.label, times)
+        for name, column in columns.items()
+    }
+
+
+def _measure(odds, own, limit: float, lungs_label, body_label, times) -> dict[str, dict]:
+    odds, own, cut = np.asarray(odds, float), calibration.logit(own), calibration.logit(limit)
     (lungs_label, own), (body_label, _) = metrics.checked(lungs_label, own), metrics.checked(body_label, odds[0])
     moved = (odds >= cut) != (own >= cut)[:, None]
     alike = lungs_label[:, None] == body_label
@@ -126,13 +142,10 @@ def measure(odds, own, lungs_label, body_label, cut: float, lungs_times, body_ti
     truths = {name: np.broadcast_to(label == 1, odds.shape).ravel()[order] for name, label in labels.items()}
 
     def figures(lungs: np.ndarray, bodies: np.ndarray) -> dict:
-        w, v = _even(lungs, lungs_label), _even(bodies, body_label)
-        rows, columns, pairs = odds @ v, w @ odds, w[:, None] * v
-        mean = w @ rows
-        total = max((pairs * (odds - mean) ** 2).sum(), 1e-12)
-        by_lungs, by_body = (w @ (rows - mean) ** 2) / total, (v @ (columns - mean) ** 2) / total
+        w, v = even(lungs_label, lungs), even(body_label, bodies)
+        pairs, (by_lungs, by_body) = w[:, None] * v, variance_shares(odds, w, v)
         found = {"lungs": by_lungs, "body": by_body, "both": 1 - by_lungs - by_body}
-        for name, where in (("changed", 1), ("changed_own_class", alike), ("changed_other_class", ~alike)):
+        for name, where in (("changed_own_class", alike), ("changed_other_class", ~alike)):
             weight = pairs * where
             found[name] = (weight * moved).sum() / weight.sum()
         weight = pairs.ravel()[order]
@@ -142,27 +155,48 @@ def measure(odds, own, lungs_label, body_label, cut: float, lungs_times, body_ti
         return found
 
     found = figures(np.ones(len(lungs_label)), np.ones(len(body_label)))
-    drawn = pd.DataFrame([figures(*weights) for weights in zip(lungs_times, body_times)])
+    drawn = pd.DataFrame([figures(*weights) for weights in zip(*times)])
     bounds = {name: metrics.interval(drawn[name]) for name in FIGURES}
     return {name: dict(zip(("value", "low", "high"), (float(found[name]), *bounds[name]))) for name in FIGURES}
 
 
-def typical_pair(label, own, other, usable) -> list[int]:
-    """A film of label 1 and one of label 0: of the `usable` ones, that whose score moves by the median.
+def facts(folder, opened, masks, owners, lenders) -> dict:
+    """What was exchanged, for JSON, and how far `masks` agree with those that people drew, where there are any."""
+    by_hand, known = lungs.masks(opened, folder)
+    return {
+        "lungs": len(owners),
+        "lungs_found": int((masks.max(axis=(1, 2)) > 127).sum()),
+        "dice": lungs.summary(lungs.dice(masks[known], by_hand[known])) if known.any() else None,
+        "bodies": len(lenders),
+        "lenders": lenders.path.tolist(),
+    }
 
-    `own` and `other` are its scores in its own body and in another one.
+
+def typical_pair(own: pd.DataFrame, other: pd.DataFrame, limits: pd.Series) -> list[int]:
+    """Rows of a film of label 1 and of one of label 0 whose lungs two networks answer in different ways elsewhere.
+
+    `own` and `other` have the scores in the own body and in another one, by the columns of which `limits` has the
+    thresholds. On the film as it is both are right; in the other body the first network keeps its answer, and the score
+    of the second crosses its threshold and 0.5. Of such films (of all of the label, where there is none) it is the one
+    on which the second score moves by the median.
     """
-    moved = np.abs(calibration.logit(np.asarray(other)) - calibration.logit(np.asarray(own)))
-    chosen, label = [], np.asarray(label)
-    for one in (1, 0):
-        rows = np.flatnonzero(np.asarray(usable) & (label == one))
-        rows = rows if len(rows) else np.flatnonzero(label == one)
+    kept, plain = limits.index
+    before, after = own[limits.index] >= limits, other[limits.index] >= limits
+    right, changes = before.eq(own.label == 1, axis=0).all(axis=1), before != after
+    usable = right & ~changes[kept] & changes[plain] & ((own[plain] >= 0.5) != (other[plain] >= 0.5))
+    moved = (calibration.logit(other[plain]) - calibration.logit(own[plain])).abs().to_numpy()
+    chosen = []
+    for of_label in (own.label == 1, own.label == 0):
+        rows = np.flatnonzero(usable & of_label)
+        rows = rows if len(rows) else np.flatnonzero(of_label)
         chosen.append(int(rows[np.argsort(moved[rows], kind="stable")[(len(rows) - 1) // 2]]))
     return chosen
 
 
-def placed(masks: np.ndarray, other_masks: np.ndarray) -> np.ndarray:
-    """Where `corruptions.transplant` puts lungs with these `masks` in bodies whose lungs have the `other_masks`."""
-    n = np.arange(len(masks))
-    films, fields = np.concatenate([masks, np.zeros_like(masks)]), np.concatenate([masks, other_masks])
-    return corruptions.transplant(films, fields, n, n + len(n))
+def in_both_bodies(pictures, masks, films, bodies) -> tuple[np.ndarray, np.ndarray]:
+    """Each of some `films` (rows) as it is, then with its lungs in one of the `bodies`; and where they lie (bool)."""
+    rows, own = np.arange(len(films)), np.concatenate([masks[films], masks[bodies]])
+    drawn = np.concatenate([masks[films], np.zeros_like(masks[bodies])])  # the outline goes with the lungs
+    fields = masks[films], corruptions.transplant(drawn, own, rows, rows + len(rows))
+    films = pictures[films], corruptions.transplant(pictures, masks, films, bodies)
+    return tuple(np.stack(pair, axis=1).reshape(-1, *masks.shape[1:]) for pair in (films, np.array(fields) > 127))

@@ -313,15 +313,6 @@ def seed_facts(seed: int, trained: tuple, judged: Validation, y_score: np.ndarra
     }
 
 
-def timing(runs: dict[str, Resume]) -> dict:
-    """How long trainings took, and on what: for the reader alone, since no other notebook reads it."""
-    return {
-        "device": devices()[1],
-        "seconds": {name: round(sum(run.seconds)) for name, run in runs.items()},
-        "seconds_an_epoch": {name: round(float(np.median(run.seconds)), 1) for name, run in runs.items()},
-    }
-
-
 def members(ensemble: keras.Model) -> list[keras.Model]:
     """The networks of ``04_ensemble.keras`` or ``04_plain.keras``, in the order of its outputs: one a seed."""
     return [layer for layer in ensemble.layers if isinstance(layer, keras.Model)]

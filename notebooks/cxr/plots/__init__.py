@@ -5,5 +5,4 @@
 from .elsewhere import verdicts
 from .evaluation import confusion, reliability, same_lungs, swap
 from .heatmaps import heat
-from .networks import seed_points
 from .style import BLUE, BY_LABEL, GRAY, GREEN, VERMILION, grid, outline, use_style

@@ -8,6 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from ..calibration import logit
 from .style import BLUE, DOTTED, GRAY, GREEN, VERMILION, grid, name_rows, outline
 
 
@@ -39,15 +40,17 @@ def reliability(tables: dict[str, pd.DataFrame], figures: dict[str, dict]) -> Fi
     return figure
 
 
-def swap(cells: dict[str, np.ndarray], lungs_label, body_label, figures: dict[str, dict]) -> Figure:
-    """Answers (log-odds less the threshold's) to all pairs of lungs and body; below, what `swaps.measure` returns."""
+def swap(odds: dict, columns: dict, limits, owners, lenders, figures: dict[str, dict]) -> Figure:
+    """Answers to all pairs of lungs and body, against the threshold, and below what `swaps.measure` makes of them."""
+    lungs_label, body_label = owners.label.to_numpy(), lenders.label.to_numpy()
+    cells = {name: odds[name] - logit(limits[column]) for name, column in columns.items()}
     figure, named = plt.subplot_mosaic([[*cells], ["shares"] * len(cells)], figsize=(6.6, 4.2), height_ratios=[3, 1.1])
     *axes, bars = named.values()
     colors = LinearSegmentedColormap.from_list("answer", [BLUE, "white", VERMILION])
     down, right = (np.argsort(label, kind="stable") for label in (lungs_label, body_label))
     lungs_at, body_at = (np.bincount(label, minlength=2) for label in (lungs_label, body_label))
-    for axis, (name, odds) in zip(axes, cells.items()):
-        square = axis.imshow(odds[down][:, right], colors, vmin=-5, vmax=5, aspect="auto", interpolation="nearest")
+    for axis, (name, cell) in zip(axes, cells.items()):
+        square = axis.imshow(cell[down][:, right], colors, vmin=-5, vmax=5, aspect="auto", interpolation="nearest")
         axis.axhline(lungs_at[0] - 0.5, color="black", linewidth=1)
         axis.axvline(body_at[0] - 0.5, color="black", linewidth=1)
         middle = [[(count[0] - 1) / 2, count[0] + (count[1] - 1) / 2] for count in (body_at, lungs_at)]
@@ -71,15 +74,16 @@ def swap(cells: dict[str, np.ndarray], lungs_label, body_label, figures: dict[st
     return figure
 
 
-def same_lungs(pictures, fields, titles: list[str], answers: dict[str, list[tuple[float, bool]]]) -> Figure:
-    """Films, their lungs as a line, and below each what some networks answer: score, called pneumonia."""
-    figure = grid(pictures, titles, columns=len(pictures), side=9.4 / len(pictures))
+def same_lungs(pictures, fields, scores: pd.DataFrame, columns: dict, limits) -> Figure:
+    """The films of `swaps.in_both_bodies`, and below each what networks answer, by the name of their column."""
+    titles = ["sick lungs, own body", "in a normal body", "normal lungs, own body", "in a sick body"]
+    figure = grid(pictures, titles, columns=4, side=2.35)
     for i, (axis, field) in enumerate(zip(figure.axes, fields)):
         outline(axis, field)
         axis.title.set_fontsize(10)
-        for line, (name, pairs) in enumerate(answers.items()):
-            score, called = pairs[i]
-            text, color = ("pneumonia", VERMILION) if called else ("normal", BLUE)
+        for line, (name, column) in enumerate(columns.items()):
+            score = scores[column].iloc[i]
+            text, color = ("pneumonia", VERMILION) if score >= limits[column] else ("normal", BLUE)
             style = {"transform": axis.transAxes, "fontsize": 9, "color": color, "va": "center"}
             axis.text(0, -0.07 - 0.09 * line, f"{name}: {text} ({score:.2f})", **style)
     return figure

@@ -4,6 +4,7 @@ import base64
 import sys
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,7 +50,7 @@ def on_page(figure: Figure, colors: int = 128) -> str:
 
 
 def grid(pictures, titles=(), columns: int = 6, rows=(), side: float = 1.7, colors=()) -> Figure:
-    """X-rays side by side, each `side` inches, with `titles`, the `colors` of these, and names of `rows`."""
+    """X-rays side by side, each `side` inches, with `titles`, the `colors` of these, and names of `rows` (wrapped)."""
     high = -(-len(pictures) // columns)
     size = (side * columns, (side + 0.25 * (len(titles) > 0)) * high)
     figure, axes = plt.subplots(high, columns, figsize=size, squeeze=False, subplot_kw=BARE)
@@ -57,9 +58,10 @@ def grid(pictures, titles=(), columns: int = 6, rows=(), side: float = 1.7, colo
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto")
         if len(titles):
             color = colors[i] if len(colors) else "black"
-            axis.set_title(titles[i], fontsize=9, loc="center", fontweight="normal", color=color)
+            title = fill(titles[i], int(14 * side), replace_whitespace=False)
+            axis.set_title(title, fontsize=9, loc="center", fontweight="normal", color=color)
     for axis, name in zip(axes[:, 0], rows):
-        axis.set_ylabel(name, fontsize=11)
+        axis.set_ylabel(fill(name, int(11 * side)), fontsize=11)
     return figure
 
 
