@@ -23,7 +23,8 @@ def page():
     """What 07 knows after the cells that define its network and its last layer, with random weights."""
     known = {"keras": keras, "layers": keras.layers, "IMAGE_SIZE": SIZE, "WIDTH": WIDTH, "imagenet": None}
     keras.utils.set_random_seed(0)
-    exec(cell("def backbone"), known)
+    exec(cell("NAME = "), known)
+    exec(cell("def thaw").partition("\n\n")[0], known)
     return known
 
 
