@@ -18,7 +18,7 @@ SUPPORTED := import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <=
 
 help:
 	@echo "make run                       run notebooks 01 to 05 on the X-rays in chest_xray/ or CHEST_XRAY_DIR;"
-	@echo "                               without any, on a sample of them (about 7 minutes)"
+	@echo "                               without any, on a sample of them (about 6 minutes)"
 	@echo "make run DOWNLOAD=1            fetch the X-rays from Kaggle first (1.2 GB, no account needed)"
 	@echo "make run NOTEBOOKS=\"04 05\"     only these; NOTEBOOKS=all: all of them, with the appendix"
 	@echo "make run SET=\"SEEDS=1\"         with other parameters, in .cache/set/; results/ stays as it is"

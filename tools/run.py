@@ -22,9 +22,9 @@ from cxr.paths import ROOT, Problem, atomic_write, cache_dir, command, display_p
 CORE = ("01", "02", "03", "04", "05")  # what is run where no notebook is named
 SAMPLE = {  # parameters on the sample: quick, and still more than one seed
     "02": {"BODY_EPOCHS": 6},
-    "03": {"LUNG_EPOCHS": 3, "STRESS_DRAWS": 2, "SWAP_DRAWS": 1},
-    "04": {"SEEDS": 2, "EPOCHS": 10, "PATIENCE": 10},
-    "05": {"BODIES": 10, "RESAMPLES": 500},
+    "03": {"LUNG_EPOCHS": 2, "STRESS_DRAWS": 2, "SWAP_DRAWS": 1},
+    "04": {"SEEDS": 2, "EPOCHS": 8, "PATIENCE": 8},
+    "05": {"BODIES": 5, "RESAMPLES": 300},
     "07": {"SEEDS": 1, "WIDTH": 0.35, "TUNING_EPOCHS": 2, "RESAMPLES": 500},
     "08": {"SEEDS": 1, "EPOCHS": 6, "RESAMPLES": 500},
     "A2": {"SEEDS": 1, "EPOCHS": 6, "RESAMPLES": 500},
