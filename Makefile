@@ -45,7 +45,7 @@ predict: .venv/installed
 	@cd notebooks && exec ../$(PY) -m cxr.predict "$$FILES_" $(if $(TO),--to "$$TO_") $(if $(ANYWAY),--anyway)
 
 test: .venv/installed
-	@exec $(PY) -m pytest $(ARGS)
+	@exec env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(PY) -m pytest $(ARGS)
 
 lint: .venv/installed
 	@$(PY) -m ruff check .

@@ -1,12 +1,16 @@
 """By what the figures of the notebooks are checked, and where both kinds of results lie."""
 
+import os
+
 import pytest
 from sklearn import metrics as sklearn_metrics
 
 from cxr import chain
 
 NOTEBOOKS = list(chain.notebooks().values())
+RUN = [path for path in NOTEBOOKS if path.parent.name != "appendix" or "APPENDIX" in os.environ]  # on drawn films
 TINY_AND_COMMITTED = [pytest.param("tiny", marks=pytest.mark.chain), "committed"]  # which of two results folders
+OF_APPENDIX = TINY_AND_COMMITTED[len(RUN) < len(NOTEBOOKS) :]
 MANIFEST = ["path", "folder", "class_name", "label", "subtype", "patient", "width", "height", "mode", "bytes", "sha256"]
 
 

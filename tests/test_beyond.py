@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from contract import TINY_AND_COMMITTED, by_scikit_learn
+from contract import OF_APPENDIX, TINY_AND_COMMITTED, by_scikit_learn
 from cxr.paths import ROOT
 
 
@@ -72,6 +72,7 @@ def test_08_holds_networks_against_clues(results):
     assert 0 <= ours["conflict_macro_auc"] <= 1
 
 
+@pytest.mark.parametrize("results", OF_APPENDIX, indirect=True)
 def test_a2_judges_each_row_by_its_own_thresholds(results):
     facts, seeds, scores = (read(results / f"A2_{name}") for name in ("ablation.json", "seeds.csv", "test_scores.csv"))
     label = scores.path.map(read(results / "02_split.csv").set_index("path").label)
@@ -83,6 +84,7 @@ def test_a2_judges_each_row_by_its_own_thresholds(results):
     assert set(facts["validation"]) == {*seeds.row, "plain CNN", "this network"} == set(facts["test"])
 
 
+@pytest.mark.parametrize("results", OF_APPENDIX, indirect=True)
 def test_a3_shares_of_the_variance_are_shares(results):
     shares = read(results / "A3_swaps.csv")
     assert shares[["lungs", "body"]].min(axis=None) >= 0 and (shares.lungs + shares.body).max() <= 1 + 1e-9

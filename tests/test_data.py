@@ -139,10 +139,12 @@ def test_normal_is_0_whatever_the_other_class_is_called(world, normal, other):
 
 
 def test_three_class_folders_are_normal_or_not_and_which(world):
-    """Whatever the names of the files say of bacteria and virus."""
+    """Whatever the names of the files say of bacteria and virus; of Kaggle's class folders they still say whose."""
+    known = data.survey(world.xrays)
     names = [f"{part}/COVID 19/{part}{i}_coronavirus.jpeg" for part in ("train", "test") for i in range(4)]
     table = data.survey(put(world.xrays, {name: encoded(noise(name)) for name in names}))
     assert list(data.class_names(table)) == ["NORMAL", "COVID 19 or PNEUMONIA"]
+    assert table.merge(known, on=["path", "patient"]).shape[0] == len(known)
     assert set(table.class_name + table.subtype) == {"COVID 19covid 19", "NORMALnormal", "PNEUMONIApneumonia"}
 
 
@@ -156,8 +158,8 @@ FOLDERS = {
     "no test folder": (lambda x: shutil.rmtree(x / "test"), "no train/ and test/", "CHEST_XRAY_DIR"),
     "one class": (lambda x: [shutil.rmtree(x / part / "NORMAL") for part in PARTS], "pneumonia:", "two at least"),
     "none called normal": (lambda x: rename(x, "NORMAL", "healthy"), "healthy, pneumonia", "one of them called normal"),
-    "third class in train only": (lambda x: put(x, {"train/COVID/1.jpeg": WHOLE}), "test/covid", "put the images"),
-    "empty class": (lambda x: [film.unlink() for film in x.glob("train/P*/*")], "train/PNEUMONIA", "put the images of"),
+    "third class in train only": (lambda x: put(x, {"train/COVID/1.jpeg": WHOLE}), "test/covid is not there", "put"),
+    "empty class": (lambda x: [film.unlink() for film in x.glob("train/P*/*")], "PNEUMONIA holds no film", "put"),
     "class in two spellings": (lambda x: put(x, {"train/Normal/1.jpeg": WHOLE}), "NORMAL/ and Normal/", "merge"),
 }
 
@@ -275,7 +277,7 @@ PATIENTS = {  # by layout: paths below the data folder, whose first two parts ar
     "the same below images": (["images/A/1", "images/A/2", "images/B/1"], ["A", "A", "B"]),
     "two large batches": ([f"batch{i % 2}/{i}" for i in range(60)], None),
     "exported without folders": (["IM-0003-0001", "IM-0003-0002"], None),
-    "NIH": (["00000013_005", "00000013_006", "20240613_005"], ["00000013", "00000013", None]),
+    "NIH": (["00000013_005", "00000013_006", "20240613_005"], ["13", "13", None]),
     "CheXpert": (["patient00001/study1/view1_frontal", "patient00001/study2/view1_frontal"], ["patient00001"] * 2),
     "MIMIC": (["p10/p10000032/s50414267/02aa", "p10/p10000032/s53189527/e084"], ["p10000032"] * 2),
 }
@@ -328,12 +330,13 @@ def test_metadata_says_whose_films_they_are(world, capsys):
     rows.loc[rows.subtype == "normal", "subtype"] = "healthy"
     rows.to_csv(world.xrays / "metadata.csv", encoding="utf-8-sig")
     table = data.survey(world.xrays)
-    assert list(table) == data.COLUMNS and "WARNING" not in capsys.readouterr().out
+    assert list(table) == data.COLUMNS
+    assert capsys.readouterr().out == ".../metadata.csv says whose 45 of 45 films are.\n"
     assert table.set_index("path")[["patient", "subtype"]].to_dict() == known.to_dict()
     one, two, three = table.path[table.folder == "train"].head(3)
     (world.xrays / "metadata.csv").write_text(f"patient,path\n007,{one}\n7,{two}\n")
     table = data.survey(world.xrays).set_index("path")
-    assert table.patient[[one, two, three]].tolist() == ["007", "7", three.removesuffix(".jpeg")]
+    assert table.patient[[one, two, three]].tolist() == ["7", "7", three.removesuffix(".jpeg")]
     assert (table.subtype[table.label == 1] == "").all()
 
 
@@ -516,7 +519,7 @@ FORCED = {  # rows added to the large manifest that are one picture, and the rea
     "a test picture in train": {ONE: TWIN, TWO: TWIN, TESTED: None},
     "copies inside train": {ONE: None, TWO: SECOND},
     "copies inside test": {TESTED: None, "test/NORMAL/IM-2001-0009.jpeg": None},
-    "a copy of train in val": {ONE: None, "val/NORMAL/IM-4000-0009.jpeg": "official val folder, too small to use"},
+    "a copy of train in val": {ONE: None, "val/NORMAL/IM-4000-0009.jpeg": "val folder, not used"},
     "a film of a test patient, copied under another name": {ONE: IN_TEST, "train/NORMAL/IM-2001-0009.jpeg": IN_TEST},
 }
 
@@ -531,6 +534,12 @@ def test_what_would_leak_is_left_out_with_its_reason(case):
     assert leaks(manifest, split) == []
     assert sorted([*split.path, *left_out.path]) == sorted(manifest.path)
     assert set(split.path[split.split == "test"]) == set(manifest.path[manifest.folder == "test"])
+
+
+def test_a_large_val_folder_is_not_left_out_without_a_word(capsys):
+    rows = [row(f"val/NORMAL/IM-{i}-0001.jpeg") for i in range(5000, 5017)]
+    data.split(pd.concat([large(), pd.DataFrame(rows)], ignore_index=True))
+    assert "films in val/ are not used: move them into train/" in capsys.readouterr().out
 
 
 def test_one_picture_under_two_classes_is_refused_with_both_names():

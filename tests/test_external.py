@@ -93,16 +93,6 @@ def test_the_last_layer_gives_the_answers_of_the_network():
     np.testing.assert_allclose(found, metrics.predict(network, pictures), atol=1e-5)
 
 
-def test_threshold_and_temperature_are_fitted_without_features():
-    rng = np.random.default_rng(4)
-    odds = rng.normal(0, 2, 4000)
-    label = rng.uniform(size=4000) < special.expit((odds - 1.5) / 3)
-    line = external.LastLayer(1.0).fit(label, np.empty((4000, 0)), odds)
-    assert 1 / line.slope_ == pytest.approx(3, rel=0.2) and line.intercept_ == pytest.approx(-0.5, abs=0.15)
-    turned = external.LastLayer(1e-6).fit(~label, np.empty((4000, 0)), odds)
-    assert turned.slope_ == pytest.approx(0.05), "an order that is wrong is not turned round"
-
-
 @pytest.mark.parametrize("misled", [True, False])
 def test_fine_tuning_helps_where_the_network_is_misled_and_harms_nowhere(misled):
     """The network goes by a mark: feature 0. In a hospital that misleads only feature 1 tells."""
@@ -133,18 +123,15 @@ def test_films_are_drawn_by_patient_with_both_classes():
 # --- the pages on drawn films ---------------------------------------------------------------------------------
 
 
-def test_without_a_folder_10_and_a4_are_rehearsals_and_09_gives_no_answer_without_a_reason(finished):
+def test_without_a_folder_10_is_a_rehearsal_and_09_gives_no_answer_without_a_reason(finished):
     results = finished / "results"
-    facts, own, gate = (
-        json.loads((results / f"{n}.json").read_text()) for n in ("10_external", "A4_local_films", "09_gate")
-    )
+    facts, gate = (json.loads((results / f"{name}.json").read_text()) for name in ("10_external", "09_gate"))
     asked, answers = (load_table(results / f"{number}_predictions.csv") for number in ("10", "09"))
     assert facts["what_if"] is True and facts["external"] == "rehearsal" and facts["films"] == len(asked)
     threshold = load_table(results / "04_seeds.csv").threshold[0]  # of the first seed, which is kept
     assert facts["answers"]["all"]["called_ill"] == pytest.approx((asked.probability >= threshold).mean())
     expected = sklearn_metrics.roc_auc_score(asked.label, asked.probability)
-    assert own["figures"]["rehearsal, all"]["value"]["auc"] == pytest.approx(expected, abs=1e-4)
-    assert load_table(results / "A4_learning.csv").groupby("films").way.nunique().eq(3).all()
+    assert facts["answers"]["all"]["auc"] == pytest.approx(expected)
     assert ((answers.reason != "") == (answers.answer == "cannot tell")).all()
     assert "damaged" in answers.set_index("file").reason["09 cut short.jpeg"]
     assert 0 <= gate["least_agreement"] <= 1 and set(gate["declined_test"]["declined"]) == {"normal", "pneumonia"}

@@ -7,12 +7,12 @@ import pytest
 from test_readme import targets, words
 
 import run
-from contract import NOTEBOOKS, code_cells
+from contract import NOTEBOOKS, RUN, code_cells
 from cxr import chain
 from cxr.paths import ROOT
 
 CELLS = {"01": 20, "02": 32, "03": 28, "04": 28, "05": 34, "06": 22, "07": 20, "08": 28, "09": 27, "10": 22}  # at most
-WORDS = {"02": 1500, "05": 1500}  # of prose, at most; 1,200 on the others
+WORDS = {"02": 1500, "04": 1250, "05": 1500}  # of prose, at most; 1,200 on the others
 LINES = 175  # of code, at most, without blank ones
 FILLERS = r"\banew\b|\bthe ill\b|no child meets|which is kind|only just did|and their rows|its picture:|of once\b"
 
@@ -171,7 +171,7 @@ def test_ends_with_takeaways_and_exercises_that_are_solved(page):
     assert 2 <= len(re.findall(r"^```python$", solutions, re.MULTILINE)) <= 4
 
 
-@pytest.mark.parametrize("number", [path.name[:2] for path in NOTEBOOKS])
+@pytest.mark.parametrize("number", [path.name[:2] for path in RUN])
 def test_solutions_run_after_the_cells_of_their_page(finished, number):
     failed = finished / f"pages/{number}_failed.txt"
     assert not failed.exists(), failed.read_text()
@@ -180,5 +180,5 @@ def test_solutions_run_after_the_cells_of_their_page(finished, number):
 def test_the_main_line_is_short():
     pages = [load(path) for path in PAGES]
     assert sum(len(page.cells) for page in pages) <= sum(CELLS.values())
-    assert sum(words(page.prose) for page in pages) <= 9800
+    assert sum(words(page.prose) for page in pages) <= 10800
     assert sum(map(lines, pages)) <= 1250

@@ -13,7 +13,7 @@ from sklearn import metrics as sklearn_metrics
 
 import run
 import same
-from contract import MANIFEST, NOTEBOOKS, TINY_AND_COMMITTED, by_scikit_learn
+from contract import MANIFEST, NOTEBOOKS, RUN, TINY_AND_COMMITTED, by_scikit_learn
 from cxr import chain, images, metrics, paths
 from cxr.backend import keras
 from cxr.paths import ROOT, Problem
@@ -29,7 +29,7 @@ def results(request):
     return ROOT / "results" if request.param == "committed" else request.getfixturevalue("finished") / "results"
 
 
-@pytest.mark.parametrize("number", [path.name[:2] for path in NOTEBOOKS])
+@pytest.mark.parametrize("number", [path.name[:2] for path in RUN])
 def test_a_notebook_writes_on_tiny_data_what_it_has_written_for_the_project(finished, number):
     tiny, committed = (read(folder / f"{number}_lineage.json") for folder in (finished / "results", ROOT / "results"))
     written = {path.name for path in (finished / "results").glob(f"{number}_*")}

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from . import corruptions, metrics
+from . import corruptions, metrics, shortcuts
 
 
 def sharpness(pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -28,12 +28,14 @@ class Exam:
     """Validation films by how they were taken (`strata`), and as they might have been taken (`versions`, by name).
 
     `strata` has for each way the quarter of each film, 0 to 3, cut where quarters of the normal films end: by sharpness
-    beside the lungs, and by width (of `manifest`) where films have their own size. `part` is a `chain.Part`.
+    beside the lungs, by size of the letter (0: none), and by width (of `manifest`) where films have their own size.
+    `part` is a `chain.Part`. Prints of a device are no stratum: films of one class alone carry them.
     """
 
     def __init__(self, part, masks: np.ndarray, manifest: pd.DataFrame):
         self.label = part.label
-        ways = {"sharpness": sharpness(part.pictures, masks)}
+        letter = shortcuts.picture_facts(part.pictures).letter_size.fillna(0).to_numpy()
+        ways = {"sharpness": sharpness(part.pictures, masks), "letter": letter}
         width = part.table[["path"]].merge(manifest, on="path").width
         if width.nunique() > 4:  # the full-size films, not a copy of one size
             ways["width"] = width.to_numpy()

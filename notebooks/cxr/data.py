@@ -32,6 +32,7 @@ PUBLIC = (
     r"|patient\d{5}(?=[/_]study)"  # CheXpert: patient00001/study1/view1_frontal
     r"|p\d{8}(?=[/_]s\d{8}))"  # MIMIC-CXR: p10/p10000032/s50414267/...
 )
+ZEROS = r"^0+(?=\d+$)"
 COLUMN_NAMES = {  # of a CSV, by letters alone ("Image Index" is imageindex); the last one that is there counts
     "path": "image imageindex imageid filepath filename file path",
     "patient": "subjectid patientid patient",
@@ -70,8 +71,9 @@ def _by_class(folder: Path, names: set[str]) -> tuple[pd.DataFrame, list[Path]]:
         place = places.get(name, folder / name)
         films, beside = images.find(place, or_none=True) if name in places else ([], [])
         if name in names and not films:
-            lack = f"{display_path(folder)}/{place.name} holds no film ({', '.join(FORMATS)})"
-            raise Problem(f"{lack}: put the images of this class there, or move the folder away.")
+            lack = f"{display_path(folder)}/{place.name} " + ("holds no film" if name in places else "is not there")
+            remedy = f"put images of this class ({', '.join(FORMATS)}) there, or move its folder away elsewhere"
+            raise Problem(f"{lack}: {remedy}.")
         rows += [(film, place.name, int(name != "normal"), film.relative_to(place).as_posix()) for film in films]
         others += beside
     return pd.DataFrame(rows, columns=["file", "class_name", "label", "inside"]), others
@@ -83,25 +85,29 @@ def _bare(path: str) -> str:
     return name if f".{ending.lower()}" in FORMATS else path
 
 
-def is_kermany(inside: pd.Series) -> bool:
-    """Whether films are named as Kaggle's: `inside` has their paths below the folders of their classes."""
-    return bool(inside.str.match(KAGGLE).mean() > 0.9 and inside.str.startswith("person").any())
+def from_kaggle(paths: pd.Series, inside: pd.Series) -> pd.Series:
+    """Which films lie in a class folder whose files are named as Kaggle's: `inside` has their paths below that folder.
+
+    None where there are no names such as ``person7_virus_3``: others number films ``IM-0001-0001``, too.
+    """
+    homes = [path.removesuffix(name) for path, name in zip(paths, inside)]
+    named = inside.str.match(KAGGLE).groupby(homes).transform("mean") > 0.9
+    return named & inside[named].str.startswith("person").any()
 
 
 def patients(paths: pd.Series, inside: pd.Series) -> pd.Series:
     """Whose film each is, from `paths` below the data folder, of which the parts `inside` are below a class folder.
 
     By the names of large public sets, else the first folder inside a class where there are several with few films each,
-    else each film is a patient of its own.
+    else each film is a patient of its own. Zeros before a number don't count: patient 00000013 is patient 13.
     """
     paths, inside = paths.map(_bare), inside.map(_bare)
     found = paths.str.extract(PUBLIC, re.IGNORECASE)[0]
-    if is_kermany(inside):
-        found = found.fillna(inside.str.extract(KAGGLE, re.IGNORECASE)[0])
+    found = found.fillna(inside.where(from_kaggle(paths, inside), "").str.extract(KAGGLE, re.IGNORECASE)[0])
     folders = inside.str.split("/").str[:-1]
     levels = [folders.str[level] for level in range(int(folders.str.len().max() or 0))]
     good = (names for names in levels if 1 < names.nunique() and names.count() <= MOST_FILMS * names.nunique())
-    return found.fillna(next(good, paths)).fillna(paths)
+    return found.fillna(next(good, paths)).fillna(paths).str.replace(ZEROS, "", regex=True)
 
 
 def _rows(names: pd.Series, folder: Path, home: Path, paths: pd.Series) -> pd.Series:
@@ -152,7 +158,8 @@ def read_metadata(folder: Path, paths: pd.Series) -> pd.DataFrame:
             known = pd.DataFrame({name: row.map(table[name]) for name in table if name != "path"})
             if (unnamed := known.patient == "").any():
                 raise Problem(f"{what} names no patient for {paths[unnamed].iloc[0]}: {remedy}.")
-            return known
+            print(f"{what} says whose {known.patient.notna().sum():,} of {len(known):,} films are.")
+            return known.assign(patient=known.patient.str.replace(ZEROS, "", regex=True))
     return pd.DataFrame({"patient": pd.Series(pd.NA, paths.index, object)})
 
 
@@ -290,7 +297,8 @@ def survey(folder: Path) -> pd.DataFrame:
 
 def describe(manifest: pd.DataFrame, folder: Path) -> dict:
     """What the films are: ``name``, ``sample`` (that of the project), ``kermany`` (Kaggle's films), ``images``."""
-    sample, kermany = (folder / SAMPLE).exists(), is_kermany(manifest.path.str.split("/", n=2).str[2])
+    kermany = bool(from_kaggle(manifest.path, manifest.path.str.split("/", n=2).str[2]).all())
+    sample = (folder / SAMPLE).exists()
     sizes = (manifest.width.astype(str) + "x" + manifest.height.astype(str)).unique()
     copy = f", copy resized to {sizes[0]} pixels" if len(sizes) == 1 else ""
     name = f"sample of {HANDLE}" if sample else HANDLE + copy if kermany else f"folder {folder.name}"
@@ -329,6 +337,12 @@ def neighbours(patient: pd.Series, size: int) -> pd.Series:
     return (parts[0] + number.astype("string") + parts[2]).astype(object).where(parts[1].notna(), patient)
 
 
+def blocks(films: pd.DataFrame, folds: int) -> pd.Series:
+    """`neighbours` of each film's patient that are cut into `folds` as one: ten, or fewer where patients are few."""
+    fewest = films.groupby("label").patient.nunique().min()
+    return neighbours(films.patient, min(10, max(1, fewest // (10 * folds))))
+
+
 def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cut validation, one of `folds` folds, from the train folder by patient; test is the official test folder, whole.
 
@@ -348,7 +362,9 @@ def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.Dat
             raise Problem(f"{pair} are the same picture under two classes: delete the wrong one and {AGAIN}.")
     test, pool = manifest[manifest.folder == "test"], manifest[manifest.folder == "train"]
     reasons = pd.Series("", index=manifest.index)
-    reasons[manifest.folder == "val"] = "official val folder, too small to use"
+    reasons[manifest.folder == "val"] = "val folder, not used"
+    if (unused := (manifest.folder == "val").sum()) > 16:  # as many as Kaggle has
+        print(f"WARNING: the {unused:,} films in val/ are not used: move them into train/, and {AGAIN}.")
     reasons[pool.index[pool.duplicated("sha256")]] = "second copy of an image in train"
     reasons[pool.index[pool.sha256.isin(test.sha256)]] = "same picture as one in test"
     known = pool.sha256[pool.patient.isin(test.patient)]
@@ -365,8 +381,7 @@ def split(manifest: pd.DataFrame, seed: int = 0, folds: int = 7) -> tuple[pd.Dat
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         cut = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed)
-        blocks = neighbours(pool.patient, min(10, max(1, fewest // (10 * folds))))
-        train, val = next(cut.split(pool, pool.label.astype(str) + pool.subtype, blocks))
+        train, val = next(cut.split(pool, pool.label.astype(str) + pool.subtype, blocks(pool, folds)))
     table = manifest.assign(split=manifest.folder.where(manifest.folder == "test", ""))
     table.loc[pool.index[train], "split"] = "train"
     table.loc[pool.index[val], "split"] = "val"

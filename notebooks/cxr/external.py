@@ -121,7 +121,7 @@ class LastLayer:
     """The last layer fitted to films of another place: ridge on the change of its weights (L2-SP, Li et al. 2018).
 
     The log-odds become ``slope_ * odds + intercept_ + changes_ @ features``; a tenth of the penalty is on
-    ``slope_ - 1``. Without features it is threshold and temperature.
+    ``slope_ - 1``.
     """
 
     def __init__(self, ridge: float):

@@ -18,6 +18,12 @@ from .paths import cache_dir
 SKIMAGE = Path(skimage.__file__).parent / "data"
 LFW = SKIMAGE / "lfw_subset.npy"  # small photographs of faces (part of Labeled Faces in the Wild)
 
+GROUPS = {  # of the pictures below: without a chest; turned or inverted; in part or photographed
+    "strange": ["photographs", "faces", "noise", "drawings"],
+    "turned": ["films, inverted", "films on their side", "films upside down"],
+    "altered": ["films in part", "films on a screen"],
+}
+
 
 def gallery(films: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """Pictures that should get no answer, by name, of the side of the `films`, of which the last five are made."""

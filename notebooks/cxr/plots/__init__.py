@@ -1,4 +1,4 @@
-"""Figures in one style; each function returns a Matplotlib figure, and nothing is saved or shown here."""
+"""Figures in one style, set on import; each function returns a Matplotlib figure, and nothing is saved or shown."""
 
 # ruff: noqa: F401 (notebooks say plots.roc, whatever the module)
 
@@ -6,3 +6,5 @@ from .elsewhere import verdicts
 from .evaluation import confusion, reliability, same_lungs, swap
 from .heatmaps import heat
 from .style import BLUE, BY_LABEL, GRAY, GREEN, VERMILION, grid, outline, use_style
+
+use_style()
