@@ -26,7 +26,7 @@ QUICK: dict[str, dict] = {  # parameters of a run on a tiny drawn set, to see th
     "07": {"WIDTH": 0.35, "SEEDS": 2, "TUNING_EPOCHS": 2, "IMAGE_SIZE": 96, "RESAMPLES": 200},
     "08": {"SEEDS": 2, "EPOCHS": 1, "RESAMPLES": 200},
     "10": {"RESAMPLES": 200},
-    "A2": {"SEEDS": 1, "EPOCHS": 1, "GROUP_EPOCHS": 1, "HELD_OUT": 1, "RESAMPLES": 200},
+    "A2": {"SEEDS": 1, "EPOCHS": 1, "GROUP_EPOCHS": 1, "LEFT_OUT": 1, "RESAMPLES": 200},
     "A3": {"RESAMPLES": 200, "BODIES": 2},
     "A4": {"RESAMPLES": 200, "LABELLED": [8], "DRAWS": 2},
 }

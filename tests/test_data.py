@@ -16,6 +16,7 @@ import pandas as pd
 import pydicom
 import pytest
 from PIL import Image
+from sklearn.model_selection import StratifiedGroupKFold
 
 from contract import MANIFEST
 from cxr import chain, data, images
@@ -496,6 +497,11 @@ def test_validation_is_cut_by_patient_and_in_the_same_mix():
     assert set(pool.path) == set(manifest.path[manifest.folder == "train"])
     assert 0.13 < (pool.split == "val").mean() < 0.16
     assert (pool.split == "val").groupby(pool.subtype).mean().between(0.11, 0.18).all()
+    # as scikit-learn cuts it, in the lines of page 02
+    train = manifest[manifest.folder == "train"].sort_values("path")
+    cut = StratifiedGroupKFold(7, shuffle=True, random_state=0)
+    _, chosen = next(cut.split(train, train.label.astype(str) + train.subtype, data.blocks(train, 7)))
+    assert {*train.path.iloc[chosen]} == {*split.path[split.split == "val"]}
 
 
 def test_the_same_seed_gives_the_same_split_in_whatever_order_the_files_come():

@@ -57,7 +57,7 @@ def figures() -> dict:
     seed, data_set = found["run"]["kept_seed"], found["metrics"]["data_set"]
     found |= {"own_seeds": own, "plain_seeds": plain, "notebooks": titles()}
     found["robustness"] = step.read("A3_robustness.csv").to_dict("records")
-    shares = step.read("A3_swaps.csv").groupby(["network", "way", "lungs_of"])[["lungs", "body"]]
+    shares = step.read("A3_swaps.csv").groupby(["network", "way", "whose"])[["lungs", "body"]]
     found |= {"ways": shares.mean().to_dict("index"), "ways_sd": shares.std().to_dict("index")}
     found |= {name: seeds.set_index("seed").loc[seed] for name, seeds in (("kept", own), ("plain_kept", plain))}
     run, resamples = found["run"], f"{found['metrics']['resamples']:,} resamples"

@@ -27,7 +27,7 @@ SAMPLE = {  # parameters on the sample: quick, and still more than one seed
     "05": {"BODIES": 3, "RESAMPLES": 300},
     "07": {"SEEDS": 1, "WIDTH": 0.35, "TUNING_EPOCHS": 2, "RESAMPLES": 500},
     "08": {"SEEDS": 1, "EPOCHS": 6, "RESAMPLES": 500},
-    "A2": {"SEEDS": 1, "EPOCHS": 6, "GROUP_EPOCHS": 3, "HELD_OUT": 1, "RESAMPLES": 500},
+    "A2": {"SEEDS": 1, "EPOCHS": 6, "GROUP_EPOCHS": 3, "LEFT_OUT": 1, "RESAMPLES": 500},
     "A3": {"BODIES": 2, "RESAMPLES": 500},
 }
 SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}

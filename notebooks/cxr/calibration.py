@@ -1,4 +1,4 @@
-"""How far a score can be taken at its word: calibration, and at another prevalence.
+"""How far a score can be taken at its word: calibration.
 
 `y_true` (1 is pneumonia) and `y_score` have shape (images,), `times` comes from `metrics.resample`.
 """
@@ -17,29 +17,25 @@ def logit(probability) -> np.ndarray:
     return special.logit(np.clip(probability, SMALLEST, 1 - SMALLEST))
 
 
-def fit_line(y_true, y_score, weight=None, intercept=None, slope=None, balanced=False) -> tuple[float, float]:
-    """Intercept and slope in the log-odds with the smallest log-loss (Platt 1999); one that is given is held fixed.
+def fit_line(y_true, y_score, weight=None, slope=None) -> tuple[float, float]:
+    """Intercept and slope in the log-odds with the smallest log-loss (Platt 1999), by Newton's method.
 
-    `balanced`: both classes weigh the same, and labels count as (n + 1) / (n + 2) and 1 / (n + 2), n images of the
-    class, as in Platt's paper: a line exists even where no answer is wrong. By Newton's method.
+    A `slope` that is given is held fixed.
     """
     y_true, y_score = metrics.checked(y_true, y_score)
-    odds, target, images = logit(y_score), y_true.astype(float), np.bincount(y_true)[y_true]
-    weight = np.ones(len(odds)) if weight is None else np.asarray(weight, float)
-    if balanced:
-        target, weight = np.where(y_true == 1, images + 1, 1) / (images + 2), weight / images
-    weight, free = weight / weight.sum(), np.array([intercept is None, slope is None])
+    odds, weight = logit(y_score), np.ones(len(y_true)) if weight is None else np.asarray(weight, float)
+    weight, free = weight / weight.sum(), np.array([True, slope is None])
     inputs = np.stack([np.ones_like(odds), odds], axis=1)[:, free]
-    line = np.array([intercept or 0.0, 1.0 if slope is None else slope])
+    line = np.array([0.0, 1.0 if slope is None else slope])
 
     def loss(line: np.ndarray) -> float:
         z = line[0] + line[1] * odds
-        return float(weight @ (np.logaddexp(0, z) - target * z))
+        return float(weight @ (np.logaddexp(0, z) - y_true * z))
 
     for _ in range(50):
         p, step = special.expit(line[0] + line[1] * odds), np.zeros(2)
         curvature = (inputs.T * (weight * p * (1 - p))) @ inputs + 1e-12 * np.eye(free.sum())
-        step[free] = np.linalg.solve(curvature, inputs.T @ (weight * (p - target)))
+        step[free] = np.linalg.solve(curvature, inputs.T @ (weight * (p - y_true)))
         while np.abs(step).max() > 1e-9 and loss(line - step) > loss(line):
             step /= 2
         line = line - step
@@ -48,39 +44,19 @@ def fit_line(y_true, y_score, weight=None, intercept=None, slope=None, balanced=
     return float(line[0]), float(line[1])
 
 
-def apply_line(y_score, intercept: float, slope: float) -> np.ndarray:
-    """Probability on the line that `fit_line` found."""
-    return special.expit(intercept + slope * logit(y_score))
-
-
-def fit_temperature(y_true, y_score) -> float:
-    """The number, from 0.05 to 20, to divide log-odds by (Guo et al. 2017); above 1 where the network is too sure."""
-    return float(1 / np.clip(fit_line(y_true, y_score, intercept=0.0)[1], 1 / 20, 20))
-
-
 def scale(y_score, temperature: float) -> np.ndarray:
-    """Probability after its log-odds are divided by the temperature; the order, and so the AUC, stays."""
-    return apply_line(y_score, 0.0, 1 / temperature)
+    """Probability after its log-odds are divided by the temperature (Guo et al. 2017); the order stays."""
+    return special.expit(logit(y_score) / temperature)
 
 
-def adjust_to_prevalence(y_score, prevalence: float) -> np.ndarray:
-    """What a network trained at even odds should say where `prevalence` are ill (Saerens et al. 2002)."""
-    return special.expit(logit(y_score) + special.logit(prevalence))
-
-
-def reliability(y_true, y_score, bins: int = 10, least: int = 0) -> pd.DataFrame:
+def reliability(y_true, y_score, bins: int = 10) -> pd.DataFrame:
     """Probability given (``foretold``) and share that is ill (``found``), in `bins` groups of equal width.
 
-    A group is joined with the next until it has `least` images. ``low`` to ``high`` is Wilson's 95% interval.
+    ``low`` to ``high`` is Wilson's 95% interval.
     """
     y_true, y_score = metrics.checked(y_true, y_score)
     bin_of = np.minimum((y_score * bins).astype(int), bins - 1)
-    group, held, left = [0], 0, len(y_true)
-    for count in np.bincount(bin_of, minlength=bins):
-        held, left = held + count, left - count
-        group.append(group[-1] + bool(held >= least and left >= least))
-        held = held if group[-1] == group[-2] else 0
-    groups = pd.DataFrame({"label": y_true, "score": y_score}).groupby(np.array(group)[bin_of])
+    groups = pd.DataFrame({"label": y_true, "score": y_score}).groupby(bin_of)
     table = groups.agg(foretold=("score", "mean"), found=("label", "mean"), images=("label", "size"))
     tests = [stats.binomtest(int(ill), int(n)) for ill, n in zip(groups.label.sum(), table.images)]
     table[["low", "high"]] = [test.proportion_ci(method="wilson") for test in tests]

@@ -11,10 +11,17 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from . import data, metrics
 from .backend import keras
-from .paths import cache_dir, resolve
+from .paths import cache_dir, external_dir, resolve
 
 WHOSE = {"hannover": "Hannover Medical School, ml-workgroup"}  # a source as its licence wants it named
 RIDGES = (1e3, 1e2, 1e1, 1.0, 0.1)  # how strongly the last layer is held to what it was, the strongest first
+
+
+def place(folder: str, name: str, home: Path, table: pd.DataFrame) -> tuple[Path | str, str, bool]:
+    """`folder`, else CXR_EXTERNAL_DIR, else what `simulate` makes; its name, and whether it is such a rehearsal."""
+    if not (folder := folder or external_dir()):
+        return simulate(home, table), "rehearsal", True
+    return folder, name or resolve(folder).name.capitalize(), False
 
 
 def ask(folder, size: int, detector, network, ages) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:

@@ -228,6 +228,13 @@ def spread_seeds(y_true, seeds: list[tuple], times: np.ndarray, rng: np.random.G
     return {name: np.take_along_axis(own, taken, 1).mean(axis=1) for name, own in each.items()}
 
 
+def evaluate_seeds(y_true, seeds: list[tuple], times: np.ndarray) -> dict:
+    """`over_seeds` of pairs (scores, threshold), and ``intervals_95`` of the means over patients and seeds."""
+    drawn = spread_seeds(y_true, seeds, times, np.random.default_rng(0))
+    bounds = {name: interval(values) for name, values in drawn.items()}
+    return over_seeds(measure_seeds(y_true, *zip(*seeds))) | {"intervals_95": bounds}
+
+
 def compare_seeds(y_true, ours: list[tuple], others: list[tuple], times: np.ndarray, seed: int = 0) -> dict[str, dict]:
     """Mean of `ours` less that of `others`, pairs (scores, threshold): ``value`` and ``interval`` of each figure."""
     rng = np.random.default_rng(seed)

@@ -3,7 +3,7 @@
 # ruff: noqa: F401 (notebooks say plots.roc, whatever the module)
 
 from .elsewhere import verdicts
-from .evaluation import confusion, reliability, same_lungs, swap
+from .evaluation import confusion, exam, reliability, same_lungs, swap
 from .heatmaps import heat
 from .style import BLUE, BY_LABEL, GRAY, GREEN, VERMILION, grid, outline, use_style
 

@@ -12,7 +12,7 @@ from .style import GRAY
 def verdicts(pictures, titles: Sequence[str], notes: Sequence[str], colors=(), credit="") -> Figure:
     """Films, three in a row, with title, note and a frame of these `colors`; `credit` stands below all."""
     high = -(-len(pictures) // 3)
-    figure, axes = plt.subplots(high, 3, figsize=(5.8, 2.65 * high), squeeze=False)
+    figure, axes = plt.subplots(high, 3, figsize=(5.8, 2.85 * high), squeeze=False)
     for axis in axes.flat[len(pictures) :]:
         axis.remove()
     for i, (axis, film, title, note) in enumerate(zip(axes.flat, pictures, titles, notes)):

@@ -24,6 +24,17 @@ def confusion(counts: np.ndarray, names: list[str], title: str = "") -> Figure:
     return figure
 
 
+def exam(results, colors=(GRAY, GREEN)) -> Figure:
+    """The AUC of networks, by name, in each kind of version of the validation films (`metrics.auc_by_kind`): bars."""
+    axis = pd.DataFrame(results).plot.bar(rot=0, width=0.8, figsize=(7, 2.8), color=[*colors])
+    axis.axhline(0.5, color="black", linestyle=":")
+    axis.set(ylabel="AUC (dotted: guessing)", ylim=(0, 1.02))
+    for bars in axis.containers:
+        axis.bar_label(bars, fmt="%.3f", padding=-13, color="white", fontsize=10 if len(axis.containers) < 3 else 8)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(axis.containers), frameon=False)
+    return axis.figure
+
+
 def reliability(tables: dict[str, pd.DataFrame], figures: dict[str, dict]) -> Figure:
     """`calibration.reliability` (a panel a title; the bars count the images) and `calibration.measure`."""
     figure, axes = plt.subplots(1, len(tables), figsize=(6.6, 3.5), sharey=True, squeeze=False)
@@ -44,7 +55,7 @@ def swap(odds: dict, columns: dict, limits, owners, lenders, figures: dict[str, 
     """Answers to all pairs of lungs and body, against the threshold, and below what `swaps.measure` makes of them."""
     lungs_label, body_label = owners.label.to_numpy(), lenders.label.to_numpy()
     cells = {name: odds[name] - logit(limits[column]) for name, column in columns.items()}
-    figure, named = plt.subplot_mosaic([[*cells], ["shares"] * len(cells)], figsize=(6.6, 4.2), height_ratios=[3, 1.1])
+    figure, named = plt.subplot_mosaic([[*cells], ["shares"] * len(cells)], figsize=(6.6, 5.4), height_ratios=[4, 1.1])
     *axes, bars = named.values()
     colors = LinearSegmentedColormap.from_list("answer", [BLUE, "white", VERMILION])
     down, right = (np.argsort(label, kind="stable") for label in (lungs_label, body_label))
@@ -61,9 +72,9 @@ def swap(odds: dict, columns: dict, limits, owners, lenders, figures: dict[str, 
     key = figure.colorbar(square, ax=axes, ticks=[-4.5, 0, 4.5], aspect=14, pad=0.02)
     key.ax.set_yticklabels(["normal", "threshold", "pneumonia"], fontsize=10)
     left = np.zeros(len(figures))
-    for part, color in (("lungs", GREEN), ("both", "#DDDDDD"), ("body", GRAY)):
+    for part, color, word in (("lungs", GREEN, "lungs"), ("both", "#DDDDDD", "only together"), ("body", GRAY, "body")):
         share = np.array([own[part]["value"] for own in figures.values()])
-        drawn = bars.barh(range(len(left)), share, left=left, color=color, height=0.5, label=part)
+        drawn = bars.barh(range(len(left)), share, left=left, color=color, height=0.5, label=word)
         texts = [f"{value:.0%}" if value > 0.08 else "" for value in share]
         bars.bar_label(drawn, texts, label_type="center", fontsize=10, color="black" if part == "both" else "white")
         left += share

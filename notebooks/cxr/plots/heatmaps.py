@@ -16,12 +16,12 @@ def heat(pictures, maps: dict[str, np.ndarray], fields, titles: list[str], colum
     figure, axes = plt.subplots(blocks * high, wide, figsize=size, squeeze=False, subplot_kw=BARE)
     for i, (picture, field) in enumerate(zip(pictures, fields)):
         column = axes[i // wide * high :, i % wide]
-        column[0].set_title(titles[i], fontsize=11, loc="center", fontweight="normal")
+        column[0].set_title(titles[i], fontsize=9.5, loc="center", fontweight="normal")
         for axis, (name, own) in zip(column, {"film": None, **maps}.items()):
             axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
             if own is not None:
                 axis.imshow(own[i] / max(own[i].max(), 1e-9), cmap="inferno", alpha=0.55, vmin=0, vmax=1)
-                outline(axis, field)
+                outline(axis, field, "white")
             if i % wide == 0:
                 axis.set_ylabel(name, fontsize=11)
     return figure
