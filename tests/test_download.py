@@ -227,6 +227,7 @@ def test_what_kaggle_refuses_or_spoils(data, serve, monkeypatch, fault, words):
     [
         (requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED]"), ["certificate", "REQUESTS_CA_BUNDLE"]),
         (requests.exceptions.ProxyError("refused"), ["The proxy in HTTPS_PROXY"]),
+        (requests.exceptions.ConnectTimeout("port=40731"), ["can't be reached", "check the network"]),
         (ImportError(), ["kagglehub is not installed", "requirements.txt"]),
     ],
 )

@@ -107,8 +107,9 @@ def test_a_network_for_lungs_that_is_gone_or_spoilt_is_named_with_the_remedy(no_
 def test_an_earlier_network_is_taken_where_few_lungs_are_drawn(monkeypatch):
     monkeypatch.setattr(lungs, "load_network", lambda path: f"network at {path}")
     step = SimpleNamespace(earlier=lambda name: name)
-    assert lungs.earlier(step, np.array([True, False])) is None
-    assert lungs.earlier(step, np.array([True, False, False])) == "network at 03_lungs.keras"
+    for drawn, taken in (([True, False], None), ([True, False, False], "network at 03_lungs.keras")):
+        monkeypatch.setattr(lungs, "masks", lambda part, folder, drawn=drawn: (None, np.array(drawn)))
+        assert lungs.earlier(step, "films", "folder") == taken
 
 
 def test_films_and_masks_are_moved_together():
@@ -151,13 +152,3 @@ def test_facts_are_shares_of_the_side_and_missing_without_lungs():
     assert row[["lungs_top", "lungs_bottom", "lungs_left", "lungs_right"]].tolist() == [0.25, 0.75, 0.125, 0.875]
     assert (row.lungs_width, row.lungs_height, row.lungs_aspect, row.lungs_area) == (0.75, 0.5, 1.5, 0.375)
     assert table.iloc[1].isna().all()
-
-
-def test_the_box_of_the_lungs_is_painted_black_and_nothing_else():
-    films, masks = np.full((1, 100, 100), 90, np.uint8), squares((20, 60, 30, 40), size=100)
-    masks[0, 50:70, 60:80] = 255  # the other lung
-    black = np.zeros((100, 100), bool)
-    black[18:72, 28:82] = True
-    assert ((lungs.painted_black(films, masks)[0] == 0) == black).all() and (films == 90).all()
-    with pytest.raises(Problem, match="Film 0 of 1 has no lungs"):
-        lungs.painted_black(films, masks * 0)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from . import corruptions, metrics, shortcuts
+from . import corruptions, metrics, shortcuts, training
 
 
 def sharpness(pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -46,12 +46,10 @@ class Exam:
     def _quarters(self, values: np.ndarray) -> np.ndarray:
         return np.digitize(values, np.quantile(values[self.label == 0], [0.25, 0.5, 0.75]))
 
-    def facts(self, network, y_score: np.ndarray, threshold: float) -> dict:
-        """What `network` reaches here: figures for a row of ``04_seeds.csv``.
-
-        `y_score`, of shape (versions, images), is what it says of the films in other bodies (`training.Validation`).
-        """
-        label, normal = self.label, self.label == 0
+    def facts(self, seed: int, trained: tuple, judged: training.Validation, y_score: np.ndarray) -> dict:
+        """A row of ``04_seeds.csv``: `training.seed_facts`, of these parameters, and what the network reaches here."""
+        network, label, normal = trained[0], self.label, self.label == 0
+        facts = training.seed_facts(seed, trained, judged, y_score)
         strata = [values == one for values in self.strata.values() for one in np.unique(values)]
         within = [
             metrics.auc(np.tile(label[own], len(y_score)), y_score[:, own].ravel())
@@ -60,11 +58,11 @@ class Exam:
         ]
         unseen = [metrics.auc(label, metrics.predict(network, changed)) for changed in self.held_out.values()]
         softest = (self.strata["sharpness"] == 0) & normal
-        return {
+        return facts | {
             "worst_stratum_auc": min(within),
             "mean_stratum_auc": np.mean(within),
-            "soft_specificity": (y_score[:, softest] < threshold).mean(),
-            "blurred_specificity": (metrics.predict(network, self.blurred[normal]) < threshold).mean(),
+            "soft_specificity": (y_score[:, softest] < facts["threshold"]).mean(),
+            "blurred_specificity": (metrics.predict(network, self.blurred[normal]) < facts["threshold"]).mean(),
             "heldout_auc": np.mean(unseen),
             "worst_heldout_auc": min(unseen),
         }

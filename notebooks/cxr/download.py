@@ -156,7 +156,7 @@ def _from_kaggle(data: Path) -> Path:
 
 def _sentence(status: int | None, text: str) -> str:
     """What to do about an error of the transfer; its own text is not printed, since it may quote a header."""
-    if "407" in text or status == 407 or "ProxyError" in text:
+    if status == 407 or "ProxyError" in text:
         lack = "The proxy in HTTPS_PROXY can't be reached, or asks for a login (HTTP 407)"
         return f"{lack}: correct it, perhaps with user:password@, and {AGAIN}"
     if "CERTIFICATE" in text.upper() or "SSLError" in text:

@@ -65,12 +65,12 @@ def load_network(path: Path | None) -> keras.Model:
         raise Problem(f"{what}, the network that finds lungs, can't be loaded: {remedy}.") from None
 
 
-def earlier(step, drawn: np.ndarray) -> keras.Model | None:
-    """The network of an earlier run, where people drew the lungs of fewer than half of the films (`drawn`); else None.
+def earlier(step, part, folder: Path) -> keras.Model | None:
+    """The network of an earlier run, where people drew the lungs of fewer than half of the films of `part`; else None.
 
     Films of your own have no drawings, and those of the project's network are better than a network of a few films.
     """
-    return load_network(step.earlier("03_lungs.keras")) if drawn.mean() < 0.5 else None
+    return load_network(step.earlier("03_lungs.keras")) if masks(part, folder)[1].mean() < 0.5 else None
 
 
 def resized(pictures: np.ndarray, size: int) -> np.ndarray:
@@ -152,17 +152,3 @@ def facts(masks: np.ndarray) -> pd.DataFrame:
     table = table.assign(lungs_width=table.lungs_right - table.lungs_left)
     table = table.assign(lungs_height=table.lungs_bottom - table.lungs_top)
     return table.assign(lungs_aspect=table.lungs_width / table.lungs_height)
-
-
-def painted_black(pictures: np.ndarray, masks: np.ndarray, margin: float = 0.02) -> np.ndarray:
-    """The films with the box around the lungs, and `margin` of the side around it, painted black: the body alone.
-
-    A Problem where a film has no lungs, since nothing would be hidden there.
-    """
-    bodies, edge = pictures.copy(), round(margin * pictures.shape[1])
-    for i, mask in enumerate(masks):
-        y, x = _box(mask)
-        if not y.stop:
-            raise Problem(f"Film {i} of {len(masks)} has no lungs in its mask: leave it out, there is nothing to hide.")
-        bodies[i, max(0, y.start - edge) : y.stop + edge, max(0, x.start - edge) : x.stop + edge] = 0
-    return bodies

@@ -34,8 +34,11 @@ def checked(y_true, y_score) -> tuple[np.ndarray, np.ndarray]:
     return y_true, y_score
 
 
-def _curve(y_true, y_score) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sensitivity, specificity and threshold of every cut half-way between two scores, the highest score first."""
+def youden_threshold(y_true, y_score) -> float:
+    """The threshold with the largest sensitivity + specificity - 1 (Youden 1950); pneumonia from there on.
+
+    It lies half-way between two scores.
+    """
     y_true, y_score = checked(y_true, y_score)
     if np.ptp(y_score) == 0:
         raise Problem(
@@ -43,21 +46,8 @@ def _curve(y_true, y_score) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             "epochs or another learning rate in the parameters of the notebook that trained it, and run it again."
         )
     false, true, scores = metrics.roc_curve(y_true, y_score, drop_intermediate=False)
-    below = np.append(scores[2:], 0.0)  # the first one stands for "call nothing"
-    return true[1:], 1 - false[1:], (scores[1:] + below) / 2
-
-
-def youden_threshold(y_true, y_score) -> float:
-    """The threshold with the largest sensitivity + specificity - 1 (Youden 1950); pneumonia from there on."""
-    sensitivity, specificity, threshold = _curve(y_true, y_score)
-    return float(threshold[np.argmax(sensitivity + specificity)])
-
-
-def threshold_for(y_true, y_score, sensitivity: float = 0.0, specificity: float = 0.0) -> float:
-    """The threshold that reaches a wanted sensitivity (or specificity) and has the most of the other one."""
-    reached, spared, threshold = _curve(y_true, y_score)
-    enough, other = (reached >= sensitivity) & (spared >= specificity), spared if sensitivity else reached
-    return float(threshold[np.argmax(np.where(enough, other, -1))])
+    best = 1 + np.argmax(true[1:] - false[1:])  # the first one stands for "call nothing"
+    return float((scores[best] + np.append(scores, 0.0)[best + 1]) / 2)
 
 
 def auc(y_true, y_score) -> float:

@@ -229,6 +229,11 @@ class OODDetector:
             best = np.minimum(best, oddness)
         return found.tolist()
 
+    def reasons(self, opened) -> np.ndarray:
+        """What `predict` says of the test folder (`data.Dataset.test`), which keeps these answers."""
+        depends = self.sha256_, self.lung_network, self.facts(), OODDetector
+        return opened.answers("reason", lambda: self.predict(opened.pictures), *depends)
+
     def facts(self) -> dict:
         """What `load` needs beside the network."""
         found = {name: getattr(self, f"{name}_").tolist() for name in ("limits", "middle", "least")}

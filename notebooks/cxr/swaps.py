@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import fft, ndimage
 
-from . import augment, calibration, corruptions, lungs, metrics
+from . import augment, calibration, corruptions, lungs, metrics, training
 
 FIGURES = "lungs body both changed_own_class changed_other_class auc_by_lungs auc_by_body".split()
 
@@ -112,6 +112,34 @@ def variance_shares(odds: np.ndarray, lungs_weight: np.ndarray, body_weight: np.
     mean = lungs_weight @ by_lungs
     total = max(lungs_weight @ (odds - mean) ** 2 @ body_weight, 1e-12)
     return lungs_weight @ (by_lungs - mean) ** 2 / total, (by_body - mean) ** 2 @ body_weight / total
+
+
+def shares_of_seeds(ensembles: dict, pictures, masks, owners, lenders) -> pd.DataFrame:
+    """`variance_shares` for every seed of the `ensembles`, each of `WAYS`, and all lungs or sick ones alone.
+
+    A row each: ``network``, ``seed``, ``way``, ``whose``, ``lungs``, ``body``; sick and normal weigh the same.
+    """
+    every = [(name, seed, one) for name, whole in ensembles.items() for seed, one in enumerate(training.members(whole))]
+    rows, bodies = [], even(lenders.label.to_numpy(), np.ones(len(lenders)))
+    for way, exchange in WAYS.items():
+        said = answers([one for *_, one in every], pictures, masks, lenders.index, exchange)[owners.index]
+        odds = calibration.logit(said).reshape(len(owners), len(every), -1)
+        for whose, own in (("all lungs", owners.label >= 0), ("sick lungs", owners.label == 1)):
+            weights = even(owners.label[own].to_numpy(), np.ones(own.sum())), bodies
+            rows += [
+                [name, seed, way, whose, *variance_shares(odds[own, i], *weights)]
+                for i, (name, seed, _) in enumerate(every)
+            ]
+    return pd.DataFrame(rows, columns="network seed way whose lungs body".split())
+
+
+def stored(scores: pd.DataFrame, lenders: list[str], paths: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities by the kept network in ``05_test_scores.csv``, shape (films, bodies), and the rows of the bodies.
+
+    `lenders` are those of ``05_metrics.json``; rows are those of `paths`, in the order of `scores`.
+    """
+    bodies = scores.filter(regex=r"^in \d+ bodies \d+ @").to_numpy()[:, : len(lenders)]
+    return bodies, pd.Index(paths).get_indexer(lenders)
 
 
 def measure(odds: dict, columns: dict, limits, owners, lenders, resamples: int) -> dict[str, dict]:

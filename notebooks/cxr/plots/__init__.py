@@ -5,6 +5,6 @@
 from .elsewhere import verdicts
 from .evaluation import confusion, exam, reliability, same_lungs, swap
 from .heatmaps import heat
-from .style import BLUE, BY_LABEL, GRAY, GREEN, VERMILION, grid, outline, use_style
+from .style import BLUE, BY_LABEL, GRAY, GREEN, VERMILION, grid, outline, summary, use_style
 
 use_style()
