@@ -90,15 +90,7 @@ def test_a_device_print_is_found_at_the_lower_right_and_nowhere_else(size=224):
     assert found.tolist() == [True] * len(prints) + [False] * len(others)
 
 
-# --- models of clues, and groups -------------------------------------------------------------------------------
-
-
-def test_clue_probabilities_learn_three_kinds():
-    rng, code = np.random.default_rng(0), np.arange(600) % 3
-    facts = pd.DataFrame({"clue": code + rng.normal(0, 0.4, 600), "noise": rng.random(600)})
-    y_score = shortcuts.clue_probabilities(facts[:450], code[:450], facts[450:])
-    assert y_score.shape == (150, 3) and np.allclose(y_score.sum(axis=1), 1)
-    assert (y_score.argmax(axis=1) == code[450:]).mean() > 0.7
+# --- groups of films ------------------------------------------------------------------------------------------
 
 
 def test_subgroups_of_the_test_folder():

@@ -12,7 +12,7 @@ from cxr import chain
 from cxr.paths import ROOT
 
 CELLS = {"01": 20, "02": 32, "03": 28, "04": 28, "05": 34, "06": 22, "07": 20, "08": 28, "09": 27, "10": 22}  # at most
-WORDS = {"02": 1500, "03": 1250, "04": 1350, "05": 1500, "07": 1250, "08": 1250, "09": 1340}  # else 1,200
+WORDS = {"02": 1500, "03": 1320, "04": 1350, "05": 1500, "07": 1250, "08": 1250, "09": 1370}  # else 1,200
 LINES = 175  # of code, at most, without blank ones
 FILLERS = r"\banew\b|\bthe ill\b|no child meets|which is kind|only just did|and their rows|its picture:|of once\b"
 
@@ -180,5 +180,5 @@ def test_solutions_run_after_the_cells_of_their_page(finished, number):
 def test_the_main_line_is_short():
     pages = [load(path) for path in PAGES]
     assert sum(len(page.cells) for page in pages) <= sum(CELLS.values())
-    assert sum(words(page.prose) for page in pages) <= 11700
+    assert sum(words(page.prose) for page in pages) <= 12000
     assert sum(map(lines, pages)) <= 1250

@@ -1,4 +1,4 @@
-"""Clues to the label that need no lung: measured on files and films, and what a small model makes of them.
+"""Clues to the label that need no lung, measured on files and films.
 
 `facts` have one row a film and one column a fact, NaN where there is none; `pictures` are uint8, (images, size, size).
 """
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
-from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .images import quiet
@@ -35,20 +34,6 @@ WORDS = {
     "letter_size": "letter: size",
     "all": "all of these",
 }
-
-
-# --- what a small model makes of clues -------------------------------------------------------------------------
-
-
-@threadpool_limits.wrap(limits=1)  # so small a model is slower on two threads
-def clue_probabilities(train_facts: pd.DataFrame, train_code, facts: pd.DataFrame, seed: int = 0) -> np.ndarray:
-    """Probability of each class, shape (films, classes), by gradient boosting fitted on `train_facts` and their class.
-
-    A network has to be better than this before what it says can come from the lungs.
-    """
-    size = {"max_leaf_nodes": 4, "max_iter": 30, "min_samples_leaf": max(2, min(50, len(train_facts) // 12))}
-    model = HistGradientBoostingClassifier(**size, class_weight="balanced", random_state=seed)
-    return model.fit(train_facts, np.asarray(train_code, int)).predict_proba(facts)
 
 
 # --- groups of films -------------------------------------------------------------------------------------------
