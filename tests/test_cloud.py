@@ -149,9 +149,10 @@ def test_on_colab_the_project_is_fetched_once(github):
         assert f"{github}/cxr-project/notebooks {github}/cxr-project/notebooks/cxr/colab.py" in done.stdout
 
 
-def test_where_the_project_cannot_be_fetched_the_cell_says_so(github):
-    done = run_cell(setup_cell(PAGES[0]), github)
-    assert done.returncode and "OWNER/chest-xray-notebooks: see README" in done.stderr
+@pytest.mark.parametrize("owner", ["OWNER", "joe"])
+def test_where_the_project_cannot_be_fetched_the_cell_says_so(github, owner):
+    done = run_cell(setup_cell(PAGES[0], owner), github)
+    assert done.returncode and f"{owner}/chest-xray-notebooks: see README" in done.stderr
     assert not (github / "cxr-project").exists()
 
 
